@@ -1,0 +1,121 @@
+"""Files that are no good checkpoints, and what the error must say about them."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+WEIGHTS = dict(weight=torch.ones(2, 3))
+
+#: Kind of file -> what its error names.
+BROKEN = {
+    'missing': 'does not exist',
+    'folder': 'is a folder',
+    'empty': r'0 bytes',
+    'text': 'not a checkpoint',
+    'web page': 'a web page',
+    'truncated': 'cut short',
+    'truncated, old format': 'cut short',
+    'truncated safetensors': 'cut short',
+    'archive': 'an archive',
+    'torchscript': 'TorchScript',
+    'no tensors': 'the keys epoch, lr',
+    'a list': 'a list',
+}
+
+#: Kind of file -> the global that its error names.
+MALICIOUS = {
+    'torch.save': 'posix.system',
+    'torch.save, old format': 'posix.system',
+    'torch.save, protocol 4': 'posix.system',
+    'pickle 0': 'posix.system',
+    'pickle 2': 'posix.system',
+    'pickle 5': 'posix.system',
+    'eval': 'eval',
+    'getattr': 'getattr',
+    'partial': 'functools.partial',
+    'module': 'torch.nn.modules.linear.Linear',
+    'numpy objects': 'numpy.dtype',
+}
+
+
+class Call:
+    """Pickled, this is a call of a function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class NumpyBinaryObject:
+    """Pickled, an array of Python objects that are bytes of the file."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), 'O', b'\x10' * 8)
+
+
+def make_broken(kind: str, folder: Path) -> Path:
+    """Write a file of a kind in BROKEN."""
+    name = 'x.safetensors' if 'safetensors' in kind else 'x.pth'
+    path = folder / name
+    if kind == 'folder':
+        path.mkdir()
+    elif kind == 'empty':
+        path.touch()
+    elif kind == 'text':
+        path.write_text('version 1\nsome notes, not weights\n')
+    elif kind == 'web page':
+        path.write_text('<!DOCTYPE html><html>Sign in to download</html>')
+    elif kind == 'archive':
+        with path.open('wb') as file:
+            np.savez(file, weight=np.ones(3))
+    elif kind == 'torchscript':
+        torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    elif kind == 'no tensors':
+        torch.save(dict(epoch=1, lr=[0.1, 0.2]), path)
+    elif kind == 'a list':
+        torch.save([1, 2, 3], path)
+    elif kind.startswith('truncated'):
+        if path.suffix == '.safetensors':
+            from safetensors.torch import save_file
+
+            save_file(WEIGHTS, path)
+        else:
+            new = 'old' not in kind
+            torch.save(WEIGHTS, path, _use_new_zipfile_serialization=new)
+        path.write_bytes(path.read_bytes()[:-10])
+    return path
+
+
+def make_malicious(kind: str, folder: Path) -> tuple[Path, Path]:
+    """Write a file of a kind in MALICIOUS; return it and the file it would make."""
+    path, canary = folder / 'x.pth', folder / 'canary'
+    make_canary = f'open({str(canary)!r}, "w").close()'
+    evil = Call(os.system, f'touch {canary}')
+    if kind == 'eval':
+        evil = Call(eval, make_canary)
+    elif kind == 'getattr':
+        evil = Call(getattr, 'text', 'upper')
+    elif kind == 'partial':
+        import functools
+
+        evil = Call(functools.partial, 'text', 'upper')
+    elif kind == 'module':
+        evil = torch.nn.Linear(1, 1)
+    elif kind == 'numpy objects':
+        evil = np.array([{}], dtype=object)
+    content = dict(meta=evil, state_dict=WEIGHTS)
+    if kind.startswith('pickle'):
+        path.write_bytes(pickle.dumps(content, protocol=int(kind[-1])))
+    else:
+        torch.save(
+            content,
+            path,
+            pickle_protocol=4 if '4' in kind else 2,
+            _use_new_zipfile_serialization='old' not in kind,
+        )
+    return path, canary

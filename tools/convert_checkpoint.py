@@ -1,0 +1,87 @@
+"""Convert a checkpoint between the authors' (and timm's) layout and ours.
+
+python tools/convert_checkpoint.py d1_224_84.2.pth.tar volo_d1.pth
+python tools/convert_checkpoint.py epoch_300.pth volo_d1.safetensors --to official --ema
+
+Files of the authors and of timm need no conversion to be used here: everything that
+opens checkpoints takes them as they are.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from volo.checkpoints import (
+    convert_state_dict,
+    infer_arch,
+    read_weights,
+    to_official_layout,
+)
+from volo.engine.cli import run_cli
+from volo.errors import CheckpointError
+
+SUFFIXES = ('.pth', '.safetensors')
+
+
+def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
+    """Write weights so that the file is there whole or not at all."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        if path.suffix == '.safetensors':
+            save_file({k: v.contiguous() for k, v in weights.items()}, part)
+        else:
+            # The authors release flat dicts; mmsegmentation asks for a meta.
+            torch.save(weights if flat else dict(meta={}, state_dict=weights), part)
+        os.replace(part, path)
+    # Neither library says OSError where the system would not let it write.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f'{path} cannot be written: {error}') from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('src', type=Path, help='.pth, .pt, .pth.tar or .safetensors')
+    parser.add_argument('dst', type=Path, help='.pth or .safetensors')
+    parser.add_argument(
+        '--to', choices=['volo', 'official'], default='volo', help='layout of DST'
+    )
+    parser.add_argument(
+        '--ema', action='store_true', help='take the averaged weights of SRC'
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite DST')
+    args = parser.parse_args()
+
+    dst = args.dst.expanduser()
+    if dst.suffix not in SUFFIXES:
+        raise CheckpointError(f'{dst} must end in {" or ".join(SUFFIXES)}')
+    if not dst.parent.is_dir():
+        raise CheckpointError(f'{dst.parent} does not exist: make that folder first')
+    if dst.exists() and not args.force:
+        raise CheckpointError(f'{dst} exists: give --force to overwrite it')
+
+    weights = read_weights(args.src, args.ema)
+    official = args.to == 'official'
+    try:
+        weights = (to_official_layout if official else convert_state_dict)(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{args.src}: {error}') from error
+    write(weights, dst, flat=official)
+    parameters = sum(
+        value.numel()
+        for name, value in weights.items()
+        if not name.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
+    )
+    print(
+        f'{dst}: volo {infer_arch(weights)}, {args.to} layout, {len(weights)} tensors, '
+        f'{parameters:,} parameters'
+    )
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -1,0 +1,51 @@
+"""Evaluate a checkpoint.
+
+python tools/test.py configs/volo_d1_upernet_cityscapes.py CHECKPOINT [--tta]
+bash tools/dist_test.sh configs/volo_d1_upernet_cityscapes.py CHECKPOINT 8
+"""
+
+import json
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from volo.engine.cli import export_local_rank, run_cli, runner_parser
+from volo.engine.launch import load_config, test
+from volo.errors import CheckpointError, ConfigError
+
+
+def main() -> None:
+    parser = runner_parser(__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='write the metrics to this JSON file')
+    parser.add_argument(
+        '--show-dir', help='segmentation: draw the predictions into this folder'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='segmentation: multi-scale and flip test-time augmentation',
+    )
+    args = parser.parse_args()
+    export_local_rank(args.local_rank)
+
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    if not Path(args.checkpoint).expanduser().is_file():
+        raise CheckpointError(f'{args.checkpoint}: no such checkpoint')
+    cfg.load_from = args.checkpoint
+    if args.tta:
+        if 'tta_model' not in cfg:
+            raise ConfigError(f'--tta: {args.config} has no tta_model')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.tta_model.module = cfg.model
+        cfg.model = cfg.tta_model
+    if args.show_dir:
+        cfg.default_hooks.visualization.draw = True
+        cfg.visualizer.save_dir = args.show_dir
+    metrics = test(cfg, args.launcher)
+    if args.out and is_main_process():
+        Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    run_cli(main)

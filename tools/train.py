@@ -1,0 +1,52 @@
+"""Train a classifier or a segmentor.
+
+python tools/train.py configs/volo_d1_imagenet.py [--work-dir DIR] [--resume] [--amp]
+bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
+"""
+
+from volo.engine.cli import export_local_rank, run_cli, runner_parser
+from volo.engine.launch import load_config, train
+from volo.errors import ConfigError
+
+
+def main() -> None:
+    parser = runner_parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint, by default the latest in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size: base in the config',
+    )
+    args = parser.parse_args()
+    export_local_rank(args.local_rank)
+
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.amp:
+        if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise ConfigError(
+                f'--amp: no mixed precision for optim_wrapper {cfg.optim_wrapper.type}'
+            )
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError(
+                f'--auto-scale-lr: {args.config} has no '
+                'auto_scale_lr = dict(base_batch_size=...)'
+            )
+        cfg.auto_scale_lr.enable = True
+    train(cfg, args.launcher)
+
+
+if __name__ == '__main__':
+    run_cli(main)

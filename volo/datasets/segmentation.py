@@ -1,0 +1,54 @@
+"""Data sets of pictures and masks."""
+
+from collections.abc import Sequence
+
+from mmengine.registry import DATASETS
+from mmseg.datasets import ADE20KDataset, BaseSegDataset, CityscapesDataset
+
+from .checked import ChecksFiles
+
+
+class _ChecksMasks(ChecksFiles):
+    """Tells the pipeline what labels a mask may hold."""
+
+    def get_data_info(self, idx: int) -> dict:
+        info = super().get_data_info(idx)
+        info['num_classes'] = len(self.metainfo['classes'])
+        info['ignore_index'] = self.ignore_index
+        return info
+
+
+@DATASETS.register_module()
+class SegmentationDataset(_ChecksMasks, BaseSegDataset):
+    """Any folder of pictures with a folder of masks of the same names.
+
+    Args:
+        void_labels: Values in the masks that stand for "not labelled"; they become
+            ``ignore_index``, which is also 255 unless told otherwise.
+        kwargs: As in mmseg's ``BaseSegDataset``: ``data_root``, ``data_prefix``,
+            ``img_suffix``, ``seg_map_suffix``, ``metainfo`` with ``classes`` and
+            ``palette``, ``pipeline`` and so on.
+    """
+
+    def __init__(self, void_labels: Sequence[int] = (), **kwargs) -> None:
+        self.void_labels = tuple(void_labels)
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List pictures and masks."""
+        samples = super().load_data_list()
+        if self.void_labels:
+            void_map = dict.fromkeys(self.void_labels, self.ignore_index)
+            for sample in samples:
+                sample['label_map'] = {**(sample['label_map'] or {}), **void_map}
+        return samples
+
+
+@DATASETS.register_module()
+class Cityscapes(_ChecksMasks, CityscapesDataset):
+    """mmseg's ``CityscapesDataset`` with checks."""
+
+
+@DATASETS.register_module()
+class ADE20K(_ChecksMasks, ADE20KDataset):
+    """mmseg's ``ADE20KDataset`` with checks."""

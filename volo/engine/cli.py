@@ -1,0 +1,60 @@
+"""What the command lines in ``tools/`` share."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+from mmengine.config import DictAction
+
+from volo.errors import VoloError
+
+
+def run_cli(main: Callable[[], None]) -> None:
+    """Run a tool; print what the user can mend as one line and exit with 2."""
+    # Every import of mmcv.cnn without compiled operators says this; none is used.
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeform')
+    try:
+        main()
+    except VoloError as error:
+        print(f'error: {first_message(error)}', file=sys.stderr)
+        sys.exit(2)
+
+
+def first_message(error: VoloError) -> str:
+    """Return the message as it was raised, also if a loader's worker raised it.
+
+    A DataLoader wraps a worker's error in another of the same class, whose text is
+    the whole traceback with the message at its end.
+    """
+    text = str(error)
+    marker = f'{type(error).__module__}.{type(error).__name__}: '
+    return text.rpartition(marker)[2].strip() if marker in text else text
+
+
+def runner_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that training and testing share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and results go')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config: dotted keys, lists as "[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    # Given by torch.distributed.launch, unused: torchrun sets LOCAL_RANK instead.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def export_local_rank(local_rank: int) -> None:
+    """Let mmengine find the rank that an old launcher gave as an argument."""
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))

@@ -1,0 +1,244 @@
+"""From a config file and options to a Runner, on GPUs or on a bare CPU."""
+
+import contextlib
+import copy
+import datetime
+import difflib
+import inspect
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from volo.errors import ConfigError, DataError
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+) -> Config:
+    """Read a config and settle what the command line may override.
+
+    ``data_root`` among the options replaces the data root of every data set that
+    used the config's own ``data_root``.
+
+    Args:
+        path: The config file.
+        cfg_options: Dotted keys and their values.
+        work_dir: Where results go; else the config's own ``work_dir``, else
+            ``work_dirs/<name of the config>``.
+
+    Raises:
+        ConfigError: The file is missing or broken, or an option's first key is
+            neither in the config nor one of the Runner's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(
+            path.name, [p.name for p in path.parent.glob('*.py')], n=1
+        )
+        hint = f' Did you mean {path.parent / near[0]}?' if near else ''
+        raise ConfigError(f'{path}: no such config file.{hint}')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is Python: anything can go wrong in it
+        raise ConfigError(f'{path}: {type(error).__name__}: {error}') from error
+    options = dict(cfg_options or {})
+    known = set(cfg) | set(inspect.signature(Runner.__init__).parameters)
+    known |= {'auto_scale_lr', 'compile'}
+    for key in options:
+        name = key.split('.')[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f' Did you mean {near[0]}?' if near else ''
+            raise ConfigError(f'--cfg-options {key}: {path} has no key {name}.{hint}')
+    if 'data_root' in options:
+        shared_root = cfg.get('data_root')
+        for place, node in _walk(cfg.to_dict()):
+            if place and node.get('data_root', '') == shared_root:
+                options.setdefault(f'{place}.data_root', options['data_root'])
+    cfg.merge_from_dict(options)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
+    return cfg
+
+
+def _walk(node: object, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Yield every dict below ``node`` with its dotted place."""
+    if isinstance(node, dict):
+        yield path, node
+        children = node.items()
+    elif isinstance(node, list | tuple):
+        children = enumerate(node)
+    else:
+        return
+    for key, value in children:
+        yield from _walk(value, f'{path}.{key}' if path else str(key))
+
+
+def build_runner(cfg: Config, launcher: str = 'none') -> Runner:
+    """Build the Runner, after falling back to the CPU where there is no GPU.
+
+    Args:
+        cfg: From :func:`load_config`.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``, as in mmengine.
+
+    Raises:
+        ConfigError: The config asks for what does not exist.
+    """
+    cfg.launcher = launcher
+    if get_device() == 'cpu':
+        _adapt_to_cpu(cfg)
+        if launcher != 'none':
+            _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _adapt_to_cpu(cfg: Config) -> None:
+    """Replace what only runs on a GPU, and say so."""
+    changes = ['no GPU was found: running on the CPU']
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    if optim_wrapper.get('type') == 'AmpOptimWrapper':
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            optim_wrapper.pop(key, None)
+        optim_wrapper['type'] = 'OptimWrapper'
+        changes.append('float32 in place of mixed precision')
+    sync_norms = [p for p, node in _walk(cfg.to_dict()) if node.get('type') == 'SyncBN']
+    if sync_norms:
+        cfg.merge_from_dict({f'{place}.type': 'BN' for place in sync_norms})
+        changes.append('BN in place of SyncBN')
+    if cfg.launcher != 'none':
+        changes.append('gloo between the processes')
+        # Without device_ids; the Runner's own wrapper would name a GPU.
+        cfg.setdefault(
+            'model_wrapper_cfg',
+            dict(
+                type='MMDistributedDataParallel',
+                broadcast_buffers=False,
+                device_ids=None,
+            ),
+        )
+    print_log(', '.join(changes) + '.', logger='current', level=logging.WARNING)
+
+
+def _init_gloo(launcher: str, dist_cfg: dict) -> None:
+    """Start the process group, which mmengine can only do with a GPU.
+
+    Raises:
+        ConfigError: The launcher is not supported here, or its variables are not
+            in the environment.
+    """
+    if is_distributed():
+        return
+    if launcher == 'slurm':
+        _export_slurm_environment()
+    elif launcher != 'pytorch':
+        raise ConfigError(f'--launcher {launcher} needs GPUs: use pytorch or slurm')
+    missing = [name for name in ('RANK', 'WORLD_SIZE') if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f'--launcher {launcher}: {" and ".join(missing)} not in the environment; '
+            'start with tools/dist_train.sh, tools/slurm_train.sh or torchrun'
+        )
+    timeout = dist_cfg.get('timeout', 1800)
+    torch.distributed.init_process_group(
+        'gloo', timeout=datetime.timedelta(seconds=timeout)
+    )
+
+
+def _export_slurm_environment() -> None:
+    """Give torch the names it knows for what Slurm says."""
+    try:
+        os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
+        os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+        os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
+    except KeyError as error:
+        raise ConfigError(f'--launcher slurm outside Slurm: {error} is not set') from None
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        nodes = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        hostnames = subprocess.run(nodes, capture_output=True, text=True, check=True)
+        os.environ['MASTER_ADDR'] = hostnames.stdout.split()[0]
+
+
+@contextlib.contextmanager
+def readable_errors(cfg: Config) -> Iterator[None]:
+    """Turn what the registries and data sets raise into one clear error.
+
+    The Runner builds its parts when it needs them, so this is wrapped around all
+    of its work; only errors that are known to come from the config pass as such.
+
+    Raises:
+        ConfigError: An unknown type or option.
+        DataError: A file or folder of a data set is missing.
+    """
+    try:
+        yield
+    except TypeError as error:
+        match = re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", str(error))
+        if not match:
+            raise
+        name, key = match.groups()
+        place = next(
+            (
+                place
+                for place, node in _walk(cfg.to_dict())
+                if node.get('type') == name and key in node
+            ),
+            name,
+        )
+        raise ConfigError(
+            f'{cfg.filename}: {place}: {name} has no option {key!r}'
+        ) from error
+    except KeyError as error:
+        match = re.match(r'(\S+) is not in the (\S+) registry', str(error.args[0]))
+        if not match:
+            raise
+        raise ConfigError(
+            f'{cfg.filename}: unknown type {match[1]!r}: not in {match[2]}. Is the name '
+            'right, and is its module in custom_imports?'
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError(f'{error.filename or error}: no such file or folder') from error
+
+
+def train(cfg: Config, launcher: str = 'none') -> None:
+    """Train as the config says.
+
+    Raises:
+        VoloError: The config, the data or a checkpoint is at fault.
+    """
+    cfg = copy.deepcopy(cfg)
+    # Starting from another task's weights is allowed; resuming from them is not.
+    _check_weights(cfg, drop_classifiers=not cfg.get('resume'))
+    with readable_errors(cfg):
+        build_runner(cfg, launcher).train()
+
+
+def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
+    """Evaluate ``cfg.load_from`` on the test set and return the metrics.
+
+    Raises:
+        VoloError: The config, the data or the checkpoint is at fault.
+    """
+    cfg = copy.deepcopy(cfg)
+    _check_weights(cfg, drop_classifiers=False)
+    with readable_errors(cfg):
+        return build_runner(cfg, launcher).test()
+
+
+def _check_weights(cfg: Config, drop_classifiers: bool) -> None:
+    hook = dict(type='CheckLoadedWeightsHook', drop_classifiers=drop_classifiers)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]

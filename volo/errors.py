@@ -1,0 +1,22 @@
+"""What went wrong, said once: the errors that a user is meant to read.
+
+Every message names the file, key or value at fault and the way out. The
+command lines in ``tools/`` print it alone, without a traceback; library users
+catch :class:`VoloError`.
+"""
+
+
+class VoloError(Exception):
+    """Base class of all errors that the user can mend."""
+
+
+class ConfigError(VoloError, ValueError):
+    """A config, an option or an argument asks for what does not exist."""
+
+
+class DataError(VoloError, ValueError):
+    """A data set, picture or mask is missing, broken or inconsistent."""
+
+
+class CheckpointError(VoloError, ValueError):
+    """A weights file is missing, broken, unsafe or of another model."""

@@ -1,0 +1,181 @@
+"""The building blocks of VOLO. Activations are channels-last, (B, H, W, C)."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import nn
+
+from volo.ops import outlook_attention
+
+
+class Mlp(nn.Sequential):
+    """Two linear layers with a GELU between, on the last axis."""
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.add_module('fc1', nn.Linear(embed_dims, hidden_dims))
+        self.add_module('act', nn.GELU())
+        self.add_module('fc2', nn.Linear(hidden_dims, embed_dims))
+
+
+class OutlookAttention(nn.Module):
+    """Outlook attention with its projections (paper, section 3.1).
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Number of heads.
+        kernel_size: Window size K.
+        stride: Stride of the windows; the logits are computed from the input
+            averaged to that stride.
+        attn_drop_rate: Dropout of the attention weights.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        kernel_size: int = 3,
+        stride: int = 2,
+        attn_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.attn_drop_rate = attn_drop_rate
+        self.value = nn.Linear(embed_dims, embed_dims, bias=False)
+        self.logits = nn.Linear(embed_dims, num_heads * kernel_size**4)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, W, C) to (B, H, W, C)."""
+        # B H W C -> B C H W -> B C h w -> B h w C; odd sizes keep their last row.
+        pooled = F.avg_pool2d(
+            x.permute(0, 3, 1, 2), self.stride, self.stride, ceil_mode=True
+        ).permute(0, 2, 3, 1)
+        x = outlook_attention(
+            self.value(x),
+            self.logits(pooled),
+            num_heads=self.num_heads,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.kernel_size // 2,
+            dropout_p=self.attn_drop_rate if self.training else 0.0,
+        )
+        return self.proj(x)
+
+
+class SelfAttention(nn.Module):
+    """Global multi-head self-attention, ``qkv`` without bias.
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Number of heads.
+        attn_drop_rate: Dropout of the attention weights.
+    """
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, attn_drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, W, C) to (B, H, W, C)."""
+        batch, height, width, channels = x.shape
+        # B H W 3C -> B N 3 heads head_dim -> 3 B heads N head_dim
+        qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            dropout_p=self.attn_drop_rate if self.training else 0.0,
+        )
+        # B heads N head_dim -> B N heads head_dim -> B H W C
+        x = x.transpose(1, 2).reshape(batch, height, width, channels)
+        return self.proj(x)
+
+
+class ClassAttention(nn.Module):
+    """Attention of the class token to all tokens (CaiT, arXiv 2103.17239).
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Number of heads.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.kv = nn.Linear(embed_dims, embed_dims * 2, bias=False)
+        self.q = nn.Linear(embed_dims, embed_dims, bias=False)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map all tokens (B, N, C), the class token first, to its update (B, 1, C)."""
+        batch, num_tokens, channels = x.shape
+        kv = self.kv(x).reshape(batch, num_tokens, 2, self.num_heads, -1)
+        key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        query = self.q(x[:, :1]).reshape(batch, 1, self.num_heads, -1).transpose(1, 2)
+        x = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(x.transpose(1, 2).reshape(batch, 1, channels))
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: an attention, then an MLP.
+
+    With :class:`OutlookAttention` it is the paper's Outlooker, with
+    :class:`SelfAttention` a transformer block.
+
+    Args:
+        attn: The attention, (B, H, W, C) to (B, H, W, C).
+        embed_dims: Channels C.
+        mlp_ratio: Hidden over input width of the MLP.
+        drop_path_rate: Probability to skip a branch in training.
+    """
+
+    def __init__(
+        self,
+        attn: nn.Module,
+        embed_dims: int,
+        mlp_ratio: float,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.attn = attn
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, W, C) to (B, H, W, C)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class ClassBlock(nn.Module):
+    """Class-attention block: only the class token is updated.
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Number of heads.
+        mlp_ratio: Hidden over input width of the MLP.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.attn = ClassAttention(embed_dims, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio))
+
+    def forward(self, cls_token: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Update the class token (B, 1, C) from itself and the tokens (B, N, C)."""
+        everything = torch.cat([cls_token, tokens], dim=1)
+        cls_token = cls_token + self.attn(self.norm1(everything))
+        return cls_token + self.mlp(self.norm2(cls_token))

@@ -1,0 +1,115 @@
+"""VOLO's classification head: class attention and two linear classifiers."""
+
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models.heads import ClsHead
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from .archs import resolve_arch
+from .layers import ClassBlock
+from .volo import init_linear_weights
+
+#: Class-attention blocks of every published arch.
+NUM_CLASS_BLOCKS = 2
+
+
+@MODELS.register_module()
+class VOLOHead(ClsHead):
+    """Class token, two class-attention blocks, class head and per-token head.
+
+    In training, the class token and every token are classified: with plain labels
+    the (smoothed) label is the target of both. In prediction the logits are the
+    class logits plus half the maximum over tokens of the token logits.
+
+    Args:
+        arch: As in :class:`volo.models.VOLO`, which it must match.
+        num_classes: Number of classes.
+        dense_weight: Weight of the token loss beside the class loss.
+        loss: Loss of logits (N, num_classes) against labels (N,) or soft labels
+            (N, num_classes).
+        init_cfg: mmengine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'd1',
+        num_classes: int = 1000,
+        dense_weight: float = 0.5,
+        loss: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            loss=loss or dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg
+        )
+        arch = resolve_arch(arch)
+        embed_dims, num_heads = arch.embed_dims[-1], arch.num_heads[-1]
+        self.num_classes = num_classes
+        self.dense_weight = dense_weight
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.blocks = nn.ModuleList(
+            ClassBlock(embed_dims, num_heads, arch.mlp_ratio)
+            for _ in range(NUM_CLASS_BLOCKS)
+        )
+        self.norm = nn.LayerNorm(embed_dims)
+        self.fc = nn.Linear(embed_dims, num_classes)
+        self.aux_fc = nn.Linear(embed_dims, num_classes)
+        init_linear_weights(self)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the normalised tokens (B, 1 + H * W, C), the class token first."""
+        tokens = feats[-1].flatten(2).transpose(1, 2)  # B C H W -> B N C
+        cls_token = self.cls_token.expand(tokens.shape[0], -1, -1)
+        for block in self.blocks:
+            cls_token = block(cls_token, tokens)
+        return self.norm(torch.cat([cls_token, tokens], dim=1))
+
+    def class_and_token_logits(
+        self, feats: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify the class token and every token.
+
+        Args:
+            feats: The backbone's maps; the last, (B, C, H, W), is used.
+
+        Returns:
+            Class logits (B, num_classes) and token logits (B, H * W, num_classes),
+            tokens row by row.
+        """
+        tokens = self.pre_logits(feats)
+        return self.fc(tokens[:, 0]), self.aux_fc(tokens[:, 1:])
+
+    def forward(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the logits used for prediction, (B, num_classes)."""
+        cls_logits, token_logits = self.class_and_token_logits(feats)
+        return cls_logits + 0.5 * token_logits.amax(dim=1)
+
+    def loss(
+        self,
+        feats: tuple[torch.Tensor, ...],
+        data_samples: list[DataSample],
+        **kwargs,
+    ) -> dict[str, torch.Tensor]:
+        """Compute the class loss and the token loss from plain or soft labels.
+
+        Args:
+            feats: The backbone's maps.
+            data_samples: With ``gt_score`` (num_classes,), for instance from a
+                batch augmentation, or ``gt_label``.
+            kwargs: Passed on to the loss module.
+
+        Returns:
+            ``loss_cls`` and ``loss_token``, weighted, to be added up.
+        """
+        if 'gt_score' in data_samples[0]:
+            target = torch.stack([sample.gt_score for sample in data_samples])
+        else:
+            target = torch.cat([sample.gt_label for sample in data_samples])
+        cls_logits, token_logits = self.class_and_token_logits(feats)
+        token_target = target.repeat_interleave(token_logits.shape[1], dim=0)
+        token_loss = self.loss_module(token_logits.flatten(0, 1), token_target, **kwargs)
+        return dict(
+            loss_cls=self.loss_module(cls_logits, target, **kwargs),
+            loss_token=self.dense_weight * token_loss,
+        )

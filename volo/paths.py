@@ -1,0 +1,47 @@
+"""Where the configs and tools that come with the package lie."""
+
+import difflib
+from pathlib import Path
+
+from volo.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def package_data_root() -> Path:
+    """Return the folder that holds ``configs`` and ``tools``.
+
+    A wheel carries them in ``volo/.mim``, as OpenMMLab's wheels do; an editable
+    install leaves them at the root of the checkout.
+
+    Raises:
+        ConfigError: Neither place has a ``configs`` folder.
+    """
+    candidates = (_PACKAGE / '.mim', _PACKAGE.parent)
+    for folder in candidates:
+        if (folder / 'configs').is_dir():
+            return folder
+    raise ConfigError(
+        f'No configs folder in {candidates[0]} (wheel) or {candidates[1]} '
+        '(checkout): reinstall volo from its wheel, or from a complete checkout '
+        'with `pip install -e .`'
+    )
+
+
+def config_path(name: str) -> Path:
+    """Return the path of a config that comes with the package.
+
+    Args:
+        name: File name of the config, with or without ``.py``.
+
+    Raises:
+        ConfigError: There is no such config; the message lists similar names.
+    """
+    folder = package_data_root() / 'configs'
+    paths = {path.stem: path for path in sorted(folder.glob('*.py'))}
+    stem = name.removesuffix('.py')
+    if stem in paths:
+        return paths[stem]
+    close = difflib.get_close_matches(stem, paths)
+    hint = f'did you mean {" or ".join(close)}?' if close else f'look in {folder}'
+    raise ConfigError(f'No config named {name!r} comes with volo; {hint}')
