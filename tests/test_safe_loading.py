@@ -2,6 +2,7 @@ import argparse
 import re
 import uuid
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 from safetensors.torch import save_file
 
 from tests.bad_checkpoints import (
@@ -364,8 +365,12 @@ def test_forged_history_does_not_reach_the_class(runner_checkpoint, tmp_path):
     assert not hasattr(history, 'extra')
 
 
-def test_runner_resumes_under_the_safe_loader(runner_checkpoint, tmp_path, safe_loads):
+def test_runner_resumes_under_the_safe_loader(
+    runner_checkpoint, tmp_path, safe_loads, monkeypatch
+):
     path, final, averaged = runner_checkpoint
+    schemes = OrderedDict(CheckpointLoader._schemes)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', schemes)
     register_safe_loader()
     runner = make_runner(tmp_path, epochs=3, load_from=str(path), resume=True)
 

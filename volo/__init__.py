@@ -1,6 +1,9 @@
 """VOLO on OpenMMLab. ``import volo`` registers everything that configs name."""
 
 from . import datasets, engine, models
+from .checkpoints import register_safe_loader
 from .version import __version__
 
 __all__ = ['__version__', 'datasets', 'engine', 'models']
+
+register_safe_loader()

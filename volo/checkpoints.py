@@ -367,7 +367,8 @@ def register_safe_loader() -> None:
     From then on ``mmengine.runner.load_checkpoint``, the Runner, mmsegmentation's
     ``init_model`` and mmpretrain's inferencers run nothing that a file holds, read
     ``.safetensors``, and take files of the authors and of timm, which are renamed
-    in memory. Other models' files are handed on as they are.
+    in memory. Other models' files are handed on as they are. Addresses (``http://``,
+    ``s3://``) keep mmengine's own loaders: fetch such a file first.
     """
     CheckpointLoader.register_scheme(
         prefixes='', loader=load_from_local_safely, force=True
@@ -398,6 +399,5 @@ def load_from_local_safely(filename: str, map_location: Any = None) -> dict[str,
         return checkpoint
     if layout == 'volo' and 'state_dict' in checkpoint:
         return {'meta': {}, **checkpoint}
-    return dict(
-        meta=checkpoint.get('meta') or {}, state_dict=convert_state_dict(weights)
-    )
+    weights = _convert_file(weights, filename)
+    return dict(meta=checkpoint.get('meta') or {}, state_dict=weights)

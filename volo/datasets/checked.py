@@ -13,7 +13,7 @@ FILE_KEYS = ('img_path', 'seg_map_path')
 class ChecksFiles:
     """Mixin in front of an mmengine data set: its errors name folder and file."""
 
-    def full_init(self) -> None:
+    def load_data_list(self) -> list[dict]:
         """List the samples.
 
         Raises:
@@ -27,13 +27,14 @@ class ChecksFiles:
                     'there, or say where it is with --cfg-options data_root=FOLDER'
                 )
         try:
-            super().full_init()
+            samples = super().load_data_list()
         except (OSError, RuntimeError, AssertionError) as error:
-            raise DataError(f'{self._where()}: {error}') from error
-        if not len(self):
+            raise DataError(f'{self._pictures()}: {error}') from error
+        if not samples:
             raise DataError(
-                f'{self._where()}: no pictures found. Are suffix and folder right?'
+                f'{self._pictures()}: no pictures found. Are suffix and folder right?'
             )
+        return samples
 
     def prepare_data(self, idx: int) -> dict:
         """Load a sample and run the pipeline on it.
@@ -54,7 +55,8 @@ class ChecksFiles:
                     ) from error
             raise
 
-    def _where(self) -> str:
+    def _pictures(self) -> str:
+        """Return the folder that was searched for pictures."""
         return next(filter(None, self.data_prefix.values()), self.data_root)
 
 

@@ -22,14 +22,13 @@ class ImageNetFolder(ChecksFiles, ImageNet):
     numbered in their order.
     """
 
-    def load_data_list(self) -> list[dict]:
-        """List the pictures and their labels."""
+    def _find_samples(self) -> list[tuple[str, int]]:
         folders = [p for p in Path(self.img_prefix).iterdir() if p.is_dir()]
-        if not self.ann_file and len(folders) != len(self.METAINFO['classes']):
+        if len(folders) != len(self.METAINFO['classes']):
             print_log(
                 f'{self.img_prefix} has {len(folders)} class folders, not 1000: labels '
                 "follow the order of the folders, not ImageNet's.",
                 logger='current',
             )
             self._metainfo.pop('classes')
-        return super().load_data_list()
+        return super()._find_samples()

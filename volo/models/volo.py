@@ -276,10 +276,11 @@ class VOLO(BaseModule):
         if not strict:
             return
         own = {prefix + key: value.shape for key, value in self.state_dict().items()}
+        parts = tuple({prefix + key.split('.')[0] for key in self.state_dict()})
         theirs = {
             key: value.shape
             for key, value in state_dict.items()
-            if key.startswith(prefix) and (prefix or key in own)
+            if key.startswith(parts)
         }
         counters = {key for key in own if key.endswith('num_batches_tracked')}
         missing = own.keys() - theirs.keys() - counters

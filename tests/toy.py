@@ -1,0 +1,89 @@
+"""Small data and configs for tests that run the real commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from volo.datasets.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
+
+ROOT = Path(__file__).parents[1]
+
+CLASSIFICATION = """
+_base_ = [
+    '{configs}/_base_/models/volo_tiny_classifier.py',
+    '{configs}/_base_/datasets/cifar10_64.py',
+    '{configs}/_base_/classification_runtime.py',
+]
+model = dict(backbone=dict(img_size=64), head=dict(num_classes=7))
+train_dataloader = dict(batch_size=7, num_workers=0, persistent_workers=False)
+val_dataloader = dict(batch_size=7, num_workers=0, persistent_workers=False)
+test_dataloader = dict(num_workers=0, persistent_workers=False)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4))
+train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+auto_scale_lr = dict(base_batch_size=14, enable=False)
+"""
+
+SEGMENTATION = """
+_base_ = ['{configs}/volo_tiny_upernet_camvid.py']
+classes = {classes}
+palette = [[0, 0, i] for i in range(8)]
+dataset = dict(
+    metainfo=dict(_delete_=True, classes=classes, palette=palette), void_labels=()
+)
+loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(img_size=64),
+    decode_head=dict(num_classes=8),
+    auxiliary_head=dict(num_classes=8),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckSegmentationSample'),
+    dict(type='RandomCrop', crop_size=(64, 64)),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(batch_size=2, **loader)
+train_dataloader['dataset'] = dict(pipeline=train_pipeline, **dataset)
+val_dataloader = loader
+test_dataloader = loader
+param_scheduler = []
+train_cfg = dict(max_iters=4, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
+"""
+
+
+def write_task(folder: Path) -> dict[str, Path]:
+    """Draw a data set into ``folder/data`` and write a config for each task."""
+    generate_shapes_dataset(folder / 'data', train_per_class=2, val_per_class=1, size=64)
+    configs = {}
+    for name, text in (('classify', CLASSIFICATION), ('segment', SEGMENTATION)):
+        text = text.format(configs=ROOT / 'configs', classes=SEGMENTATION_CLASSES)
+        root = folder / 'data'
+        if name == 'classify':
+            root = root / 'images'
+        configs[name] = folder / f'{name}.py'
+        configs[name].write_text(text.replace("data_root = ''", f'data_root = {root!r}'))
+    return configs
+
+
+def run_tool(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run a tool of this checkout; a name ending in ``.sh`` is run with bash."""
+    tool, *rest = map(str, arguments)
+    command = ['bash'] if tool.endswith('.sh') else [sys.executable]
+    return subprocess.run(
+        [*command, str(ROOT / 'tools' / tool), *rest],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            'PYTHON': sys.executable,
+            'PYTHONPATH': str(ROOT),
+            'OMP_NUM_THREADS': '1',
+            'CUDA_VISIBLE_DEVICES': '',
+            **environment,
+        },
+    )
