@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import ImageClassifier
 from safetensors.torch import save_file
 
+from tests.classifier import build
 from tests.synth_weights import DATA, manifest, synth_images, synth_state_dict
 from volo import checkpoints
 from volo.checkpoints import (
@@ -19,13 +19,6 @@ from volo.errors import CheckpointError
 from volo.models import VOLO
 
 ARCHS = ('d1', 'd2', 'd3', 'd4', 'd5')
-
-
-def build(arch='tiny', num_classes=10, img_size=64):
-    return ImageClassifier(
-        backbone=dict(type='VOLO', arch=arch, img_size=img_size),
-        head=dict(type='VOLOHead', arch=arch, num_classes=num_classes),
-    )
 
 
 def weights_of(module):
@@ -248,15 +241,16 @@ def test_position_embedding_of_another_grid(tiny_weights, log):
     assert any('from (4, 4) tokens to (6, 10)' in line for line in log)
 
 
-@pytest.mark.parametrize('without_aux', [False, True])
-def test_another_number_of_classes(tiny_weights, log, without_aux):
+@pytest.mark.parametrize('token_head', ['10 classes', '7 classes', 'absent'])
+def test_another_number_of_classes(tiny_weights, log, token_head):
     model = build(num_classes=7)
     before = weights_of(model)
-    weights = {
-        name: value
-        for name, value in tiny_weights.items()
-        if not (without_aux and 'aux_fc' in name)
-    }
+    weights = dict(tiny_weights)
+    for name in ('head.aux_fc.weight', 'head.aux_fc.bias'):
+        if token_head == 'absent':
+            del weights[name]
+        elif token_head == '7 classes':
+            weights[name] = weights[name][:7]
 
     load_state_dict(model, weights, 'x.pth')
 

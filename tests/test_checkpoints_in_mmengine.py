@@ -5,28 +5,18 @@ from collections import OrderedDict
 import mmengine
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmpretrain.apis import get_model
-from mmpretrain.models import ImageClassifier
 from mmseg.apis import init_model
 from safetensors.torch import save_file
 
 from tests.bad_checkpoints import BROKEN, MALICIOUS, make_broken, make_malicious
+from tests.classifier import build
 from tests.synth_weights import manifest, synth_state_dict
 from volo.checkpoints import register_safe_loader, to_official_layout
 from volo.errors import CheckpointError
 from volo.safe_loading import TRUST_VARIABLE
-
-CLASSIFIER = dict(
-    type='ImageClassifier',
-    backbone=dict(type='VOLO', arch='tiny', img_size=64),
-    head=dict(type='VOLOHead', arch='tiny', num_classes=10),
-)
-
-
-def build():
-    parts = {key: dict(CLASSIFIER[key]) for key in ('backbone', 'head')}
-    return ImageClassifier(**parts)
 
 
 def assert_same(weights, expected):
@@ -39,6 +29,9 @@ def safe_loader(monkeypatch):
     schemes = OrderedDict(CheckpointLoader._schemes)
     monkeypatch.setattr(CheckpointLoader, '_schemes', schemes)
     register_safe_loader()
+    # Building a model leaves its library's scope behind, for the whole process.
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -84,6 +77,16 @@ def test_mmengine_keeps_what_else_is_in_our_checkpoints(
 
     assert checkpoint.keys() == content.keys()
     assert checkpoint['meta'] == dict(epoch=7)
+
+
+def test_mmseg_finds_a_meta_in_all_of_our_checkpoints(
+    tmp_path, tiny_weights, safe_loader
+):
+    torch.save(dict(state_dict=tiny_weights), tmp_path / 'x.pth')
+
+    checkpoint = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
+
+    assert checkpoint['meta'] == {}
 
 
 @pytest.mark.parametrize('wrapped', [True, False])
@@ -163,7 +166,12 @@ def test_mmseg_takes_an_official_file(tmp_path, tiny_weights, safe_loader):
 
 def test_mmpretrain_takes_an_official_file(tmp_path, tiny_weights, safe_loader):
     torch.save(to_official_layout(tiny_weights), tmp_path / 'x.pth')
-    config = mmengine.Config(dict(default_scope='mmpretrain', model=CLASSIFIER))
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(type='VOLO', arch='tiny', img_size=64),
+        head=dict(type='VOLOHead', arch='tiny', num_classes=10),
+    )
+    config = mmengine.Config(dict(default_scope='mmpretrain', model=model))
 
     model = get_model(config, pretrained=str(tmp_path / 'x.pth'), device='cpu')
 

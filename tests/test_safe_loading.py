@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from safetensors.torch import save_file
 
@@ -275,6 +276,13 @@ def make_runner(work_dir, epochs, **kwargs):
         experiment_name=uuid.uuid4().hex,
         **kwargs,
     )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_scope():
+    """Take the Runner's scope, which is the whole process's, away again."""
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        yield
 
 
 @pytest.fixture(scope='module')

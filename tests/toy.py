@@ -16,9 +16,15 @@ _base_ = [
     '{configs}/_base_/classification_runtime.py',
 ]
 model = dict(backbone=dict(img_size=64), head=dict(num_classes=7))
-train_dataloader = dict(batch_size=7, num_workers=0, persistent_workers=False)
-val_dataloader = dict(batch_size=7, num_workers=0, persistent_workers=False)
-test_dataloader = dict(num_workers=0, persistent_workers=False)
+loader = dict(
+    batch_size=7,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root='{data}/images'),
+)
+train_dataloader = loader
+val_dataloader = loader
+test_dataloader = loader
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4))
 train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
 auto_scale_lr = dict(base_batch_size=14, enable=False)
@@ -29,7 +35,9 @@ _base_ = ['{configs}/volo_tiny_upernet_camvid.py']
 classes = {classes}
 palette = [[0, 0, i] for i in range(8)]
 dataset = dict(
-    metainfo=dict(_delete_=True, classes=classes, palette=palette), void_labels=()
+    data_root='{data}',
+    metainfo=dict(_delete_=True, classes=classes, palette=palette),
+    void_labels=(),
 )
 loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)
 model = dict(
@@ -55,17 +63,19 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 """
 
 
-def write_task(folder: Path) -> dict[str, Path]:
+def write_tasks(folder: Path) -> dict[str, Path]:
     """Draw a data set into ``folder/data`` and write a config for each task."""
     generate_shapes_dataset(folder / 'data', train_per_class=2, val_per_class=1, size=64)
     configs = {}
     for name, text in (('classify', CLASSIFICATION), ('segment', SEGMENTATION)):
-        text = text.format(configs=ROOT / 'configs', classes=SEGMENTATION_CLASSES)
-        root = folder / 'data'
-        if name == 'classify':
-            root = root / 'images'
         configs[name] = folder / f'{name}.py'
-        configs[name].write_text(text.replace("data_root = ''", f'data_root = {root!r}'))
+        configs[name].write_text(
+            text.format(
+                configs=ROOT / 'configs',
+                data=folder / 'data',
+                classes=SEGMENTATION_CLASSES,
+            )
+        )
     return configs
 
 

@@ -311,8 +311,6 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state
-        if type(dtype) is not _Dtype or type(data) is not bytes:
-            raise pickle.UnpicklingError('a damaged array')
         super().__setstate__((1, shape, dtype.dtype, bool(is_fortran), data))
 
     def __reduce_ex__(self, protocol: int) -> tuple:

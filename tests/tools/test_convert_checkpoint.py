@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmpretrain.models import ImageClassifier
 from safetensors.torch import load_file
 
 from tests.bad_checkpoints import BROKEN, MALICIOUS, make_broken, make_malicious
+from tests.classifier import build
 from tests.synth_weights import synth_state_dict
 from volo.checkpoints import read_checkpoint, to_official_layout
 from volo.errors import CheckpointError
@@ -44,11 +44,7 @@ def convert(monkeypatch):
 
 @pytest.fixture(scope='module')
 def weights():
-    model = ImageClassifier(
-        backbone=dict(type='VOLO', arch='tiny'),
-        head=dict(type='VOLOHead', arch='tiny', num_classes=10),
-    )
-    return synth_state_dict({k: v.shape for k, v in model.state_dict().items()})
+    return synth_state_dict({k: v.shape for k, v in build().state_dict().items()})
 
 
 @pytest.fixture

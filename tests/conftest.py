@@ -1,0 +1,20 @@
+import pytest
+
+from tests.toy import run_tool, write_tasks
+
+
+@pytest.fixture(scope='session')
+def toy(tmp_path_factory):
+    """A drawn data set in ``data`` and a config for each task beside it."""
+    folder = tmp_path_factory.mktemp('toy')
+    write_tasks(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def trained(toy):
+    """The toy folder after both configs were trained by ``tools/train.py``."""
+    for task in ('classify', 'segment'):
+        done = run_tool('train.py', toy / f'{task}.py', '--work-dir', toy / task)
+        assert done.returncode == 0, done.stderr
+    return toy

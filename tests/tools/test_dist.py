@@ -1,0 +1,69 @@
+"""The shell scripts, with two processes on the CPU."""
+
+import socket
+
+import pytest
+from tests.toy import run_tool
+
+pytestmark = pytest.mark.slow
+
+LAST = dict(classify='epoch_2.pth', segment='iter_4.pth')
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
+
+
+@pytest.mark.parametrize('task', LAST)
+def test_two_ranks_train_and_evaluate_to_the_end(toy, tmp_path, port, task):
+    done = run_tool(
+        'dist_train.sh', toy / f'{task}.py', 2, '--work-dir', tmp_path, PORT=port
+    )
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    assert 'Distributed training: True' in output and 'GPU number: 2' in output
+    assert dict(classify='accuracy/top1', segment='mIoU')[task] in output
+    assert (tmp_path / LAST[task]).is_file()
+    done = run_tool(
+        'dist_test.sh',
+        toy / f'{task}.py',
+        tmp_path / LAST[task],
+        2,
+        '--work-dir',
+        tmp_path / 'test',
+        '--out',
+        tmp_path / 'metrics.json',
+        PORT=port,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'metrics.json').is_file()
+
+
+@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
+def test_scripts_say_how_they_are_used(script):
+    done = run_tool(f'{script}.sh')
+    assert done.returncode == 2 and done.stderr.startswith('usage: ')
+
+
+@pytest.mark.parametrize('script', ['slurm_train', 'slurm_test'])
+def test_slurm_scripts_hand_everything_to_srun(tmp_path, script):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    checkpoint = ['c.pth'] if script == 'slurm_test' else []
+    done = run_tool(
+        f'{script}.sh',
+        *('gpus', 'job', 'config.py', *checkpoint, '--work-dir', 'w d'),
+        PATH=f'{tmp_path}:/usr/bin:/bin',
+        GPUS='16',
+        SRUN_ARGS='--quotatype=auto --time=1',
+    )
+    given = done.stdout.splitlines()
+    assert given[:2] == ['--partition=gpus', '--job-name=job']
+    assert {'--ntasks=16', '--ntasks-per-node=8', '--time=1'} <= set(given)
+    assert given[given.index('config.py') :] == [
+        *('config.py', *checkpoint, '--launcher', 'slurm', '--work-dir', 'w d')
+    ]
