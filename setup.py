@@ -64,7 +64,7 @@ setup(
     # Wide on purpose: the versions that were tested together are pinned in
     # requirements/constraints.txt.
     install_requires=[
-        'torch>=2.4',
+        'torch>=2.6',
         'torchvision>=0.19',
         'timm>=1.0',
         'onedl-mmengine>=0.10.12',

@@ -12,11 +12,15 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)),
+        custom_keys=dict(
+            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
+        ),
     ),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, begin=0, end=5, convert_to_iter_based=True),
+    dict(
+        type='LinearLR', start_factor=1e-3, begin=0, end=5, convert_to_iter_based=True
+    ),
     dict(type='CosineAnnealingLR', eta_min=1e-6, begin=5, end=60),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=60, val_interval=5)

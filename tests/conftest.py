@@ -1,4 +1,5 @@
 import pytest
+from mmengine.registry import DefaultScope
 
 from tests.toy import run_tool, write_tasks
 
@@ -18,3 +19,9 @@ def trained(toy):
         done = run_tool('train.py', toy / f'{task}.py', '--work-dir', toy / task)
         assert done.returncode == 0, done.stderr
     return toy
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope():
+    """Forget the scope that a Runner or an inferencer of another test left behind."""
+    DefaultScope._instance_dict.clear()

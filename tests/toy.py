@@ -65,7 +65,9 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 
 def write_tasks(folder: Path) -> dict[str, Path]:
     """Draw a data set into ``folder/data`` and write a config for each task."""
-    generate_shapes_dataset(folder / 'data', train_per_class=2, val_per_class=1, size=64)
+    generate_shapes_dataset(
+        folder / 'data', train_per_class=2, val_per_class=1, size=64
+    )
     configs = {}
     for name, text in (('classify', CLASSIFICATION), ('segment', SEGMENTATION)):
         configs[name] = folder / f'{name}.py'

@@ -44,7 +44,7 @@ def main() -> None:
         cfg.visualizer.save_dir = args.show_dir
     metrics = test(cfg, args.launcher)
     if args.out and is_main_process():
-        Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+        Path(args.out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
 
 
 if __name__ == '__main__':

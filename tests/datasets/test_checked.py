@@ -65,7 +65,9 @@ def test_a_missing_file_is_named(root, name):
 
 
 @pytest.mark.parametrize('name', ['images/a.jpg', 'masks/a.png'])
-@pytest.mark.parametrize('size, reason', [(0, 'not a picture'), (400, 'broken picture')])
+@pytest.mark.parametrize(
+    'size, reason', [(0, 'not a picture'), (400, 'broken picture')]
+)
 def test_a_truncated_file_is_named(root, name, size, reason):
     samples = dataset(root)
     (root / name).write_bytes((root / name).read_bytes()[:size])

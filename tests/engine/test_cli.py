@@ -35,7 +35,9 @@ def test_other_errors_keep_their_traceback():
 
 def test_a_workers_error_reads_as_it_was_raised():
     loader = DataLoader(
-        Broken(), num_workers=1, multiprocessing_context=multiprocessing.get_context('fork')
+        Broken(),
+        num_workers=1,
+        multiprocessing_context=multiprocessing.get_context('fork'),
     )
     with pytest.raises(DataError) as raised:
         next(iter(loader))

@@ -60,7 +60,9 @@ def test_an_option_of_the_runner_need_not_be_in_the_config(config):
 
 
 def test_a_missing_or_broken_config_is_named(tmp_path, config):
-    with pytest.raises(ConfigError, match=r'no such config file. Did you mean .*mine.py'):
+    with pytest.raises(
+        ConfigError, match=r'no such config file. Did you mean .*mine.py'
+    ):
         load_config(tmp_path / 'mime.py')
     config.write_text('model = dict(')
     with pytest.raises(ConfigError, match=r'mine.py: SyntaxError'):
@@ -95,7 +97,11 @@ def test_slurm_tasks_find_each_other():
             stdout=subprocess.PIPE,
             text=True,
             env={
-                **{k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')},
+                **{
+                    k: v
+                    for k, v in os.environ.items()
+                    if k not in ('RANK', 'WORLD_SIZE')
+                },
                 'SLURM_PROCID': str(rank),
                 'SLURM_NTASKS': '2',
                 'MASTER_ADDR': '127.0.0.1',

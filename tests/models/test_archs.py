@@ -15,7 +15,9 @@ def test_parameter_counts_are_the_published_ones(arch):
 
 def test_an_arch_is_a_name_or_a_mapping():
     assert resolve_arch('d1') is ARCHS['d1']
-    ours = resolve_arch(dict(depths=[1, 1, 1, 1], embed_dims=[32, 64], num_heads=[1, 2]))
+    ours = resolve_arch(
+        dict(depths=[1, 1, 1, 1], embed_dims=[32, 64], num_heads=[1, 2])
+    )
     assert ours.depths == (1, 1, 1, 1) and ours.stem_channels == 64
 
 

@@ -7,8 +7,8 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
-from tests.synth_weights import synth_images, synth_state_dict
 
+from tests.synth_weights import synth_images, synth_state_dict
 from volo.checkpoints import convert_state_dict
 from volo.models import VOLOHead
 

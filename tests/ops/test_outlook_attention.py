@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.synth_weights import synth_array
 
+from tests.synth_weights import synth_array
 from volo.models.layers import OutlookAttention
 from volo.ops import outlook_attention
 

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from tests.toy import run_tool
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,9 @@ def test_two_ranks_train_and_evaluate_to_the_end(toy, tmp_path, port, task):
     assert (tmp_path / 'metrics.json').is_file()
 
 
-@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
+@pytest.mark.parametrize(
+    'script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test']
+)
 def test_scripts_say_how_they_are_used(script):
     done = run_tool(f'{script}.sh')
     assert done.returncode == 2 and done.stderr.startswith('usage: ')

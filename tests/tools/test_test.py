@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+
 from tests.toy import run_tool
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,10 @@ def test_a_wrong_checkpoint_is_one_clear_error(trained, tmp_path, kind):
         torch.save(dict(state_dict={}, meta=Malicious(canary)), path)
     elif kind == 'another task':
         path = trained / 'classify/epoch_2.pth'
-    options = ['model.backbone.arch=d1', 'model.decode_head.in_channels=[192,384,384,384]']
+    options = [
+        'model.backbone.arch=d1',
+        'model.decode_head.in_channels=[192,384,384,384]',
+    ]
     options.append('model.auxiliary_head.in_channels=384')
     if kind == 'another arch':
         path = trained / 'segment/iter_4.pth'

@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 import torch
-from tests.toy import run_tool
 
+from tests.toy import run_tool
 from volo.checkpoints import read_checkpoint
 from volo.models import VOLO
 
@@ -26,7 +26,9 @@ def test_resumes_where_it_stopped(trained, tmp_path):
     folder.mkdir()
     shutil.copy(trained / 'segment/iter_2.pth', folder)
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_2.pth'))
-    done = run_tool('train.py', trained / 'segment.py', '--work-dir', folder, '--resume')
+    done = run_tool(
+        'train.py', trained / 'segment.py', '--work-dir', folder, '--resume'
+    )
     assert done.returncode == 0, done.stderr
     assert 'resumed epoch: 0, iter: 2' in done.stdout + done.stderr
     assert (folder / 'iter_4.pth').is_file()

@@ -192,9 +192,7 @@ def _blob_coverage(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.hypot(x - centre[0], y - centre[1]) < radius * outline
 
 
-def _shape_coverage(
-    rng: np.random.Generator, class_name: str, size: int
-) -> np.ndarray:
+def _shape_coverage(rng: np.random.Generator, class_name: str, size: int) -> np.ndarray:
     """Share of each pixel that a randomly placed shape covers: (size, size)."""
     radius = size * rng.uniform(0.2, 0.36)
     centre = rng.uniform(radius, size - radius, 2)

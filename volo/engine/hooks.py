@@ -2,7 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -33,7 +33,9 @@ class CheckLoadedWeightsHook(Hook):
         Raises:
             CheckpointError: Something is missing, left over or of another shape.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         own = model.state_dict()
         theirs = checkpoint.get('state_dict', checkpoint)
         theirs = {name.removeprefix('module.'): theirs[name] for name in theirs}

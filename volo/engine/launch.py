@@ -165,7 +165,9 @@ def _export_slurm_environment() -> None:
         os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
         os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
     except KeyError as error:
-        raise ConfigError(f'--launcher slurm outside Slurm: {error} is not set') from None
+        raise ConfigError(
+            f'--launcher slurm outside Slurm: {error} is not set'
+        ) from None
     os.environ.setdefault('MASTER_PORT', '29500')
     if 'MASTER_ADDR' not in os.environ:
         nodes = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
@@ -187,7 +189,9 @@ def readable_errors(cfg: Config) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        match = re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", str(error))
+        match = re.search(
+            r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", str(error)
+        )
         if not match:
             raise
         name, key = match.groups()
@@ -207,8 +211,8 @@ def readable_errors(cfg: Config) -> Iterator[None]:
         if not match:
             raise
         raise ConfigError(
-            f'{cfg.filename}: unknown type {match[1]!r}: not in {match[2]}. Is the name '
-            'right, and is its module in custom_imports?'
+            f'{cfg.filename}: unknown type {match[1]!r}, not in {match[2]}: is the '
+            'name right, and is its module in custom_imports?'
         ) from error
     except FileNotFoundError as error:
         raise DataError(f'{error.filename or error}: no such file or folder') from error

@@ -125,7 +125,9 @@ class VOLO(BaseModule):
         self.downsample = Downsample(fine_dims, embed_dims)
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.pos_embed = nn.Parameter(
-            torch.zeros(1, -(-height // PATCH_SIZE), -(-width // PATCH_SIZE), embed_dims)
+            torch.zeros(
+                1, -(-height // PATCH_SIZE), -(-width // PATCH_SIZE), embed_dims
+            )
         )
         self.pos_drop = nn.Dropout(drop_rate)
         self.stages = nn.ModuleList(self._make_stages(attn_drop_rate, drop_path_rate))

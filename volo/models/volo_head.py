@@ -108,7 +108,9 @@ class VOLOHead(ClsHead):
             target = torch.cat([sample.gt_label for sample in data_samples])
         cls_logits, token_logits = self.class_and_token_logits(feats)
         token_target = target.repeat_interleave(token_logits.shape[1], dim=0)
-        token_loss = self.loss_module(token_logits.flatten(0, 1), token_target, **kwargs)
+        token_loss = self.loss_module(
+            token_logits.flatten(0, 1), token_target, **kwargs
+        )
         return dict(
             loss_cls=self.loss_module(cls_logits, target, **kwargs),
             loss_token=self.dense_weight * token_loss,

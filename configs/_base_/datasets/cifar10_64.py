@@ -37,7 +37,10 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix='val', pipeline=test_pipeline
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix='val',
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

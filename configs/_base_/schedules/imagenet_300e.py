@@ -7,7 +7,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)),
+        custom_keys=dict(
+            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
+        ),
     ),
 )
 param_scheduler = [
