@@ -1,0 +1,69 @@
+# The drawn shapes of `make demo` (volo/datasets/shapes.py), 96 x 96:
+# data_root/{images,masks}/{train,val}/CLASS/*.{jpg,png}.
+dataset_type = 'SegmentationDataset'
+data_root = 'data/shapes/'
+metainfo = dict(
+    classes=(
+        'background',
+        'circle',
+        'crescent',
+        'cross',
+        'ring',
+        'square',
+        'star',
+        'triangle',
+    ),
+    palette=[
+        [40, 40, 40],
+        [230, 75, 60],
+        [250, 200, 50],
+        [60, 180, 100],
+        [70, 130, 240],
+        [170, 90, 210],
+        [250, 130, 190],
+        [80, 210, 220],
+    ],
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckSegmentationSample'),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='RandomFlip', prob=0.5, direction='vertical'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckSegmentationSample'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        data_prefix=dict(img_path='images/val', seg_map_path='masks/val'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,35 @@
+# UPerNet with VOLO-tiny outlines drawn shapes. To start from a classifier:
+# --cfg-options model.backbone.init_cfg.type=Pretrained
+#     model.backbone.init_cfg.checkpoint=work_dirs/volo_tiny_shapes/epoch_20.pth
+_base_ = [
+    '_base_/models/upernet_volo_tiny.py',
+    '_base_/datasets/shapes_seg.py',
+    '_base_/segmentation_runtime.py',
+]
+
+crop_size = (96, 96)
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(img_size=crop_size, norm_cfg=norm_cfg),
+    decode_head=dict(num_classes=8, norm_cfg=norm_cfg),
+    auxiliary_head=dict(num_classes=8, norm_cfg=norm_cfg),
+)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(pos_embed=dict(decay_mult=0.0)),
+    ),
+)
+# Both act throughout and multiply; the decay ends where the training ends.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=100)
+auto_scale_lr = dict(base_batch_size=8, enable=False)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300))
