@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := requirements/constraints.txt
+# Threads that wait must not keep a core busy: where cores are shared, with data
+# workers or with other users, spinning makes training tens of times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help

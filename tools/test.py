@@ -18,9 +18,7 @@ def main() -> None:
     parser = runner_parser(__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument(
-        '--show-dir', help='segmentation: draw the predictions into this folder'
-    )
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -40,8 +38,12 @@ def main() -> None:
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
     if args.show_dir:
-        cfg.default_hooks.visualization.update(draw=True, interval=1)
-        cfg.visualizer.save_dir = args.show_dir
+        hook = cfg.default_hooks.visualization
+        if cfg.default_scope == 'mmseg':
+            hook.update(draw=True, interval=1)
+            cfg.visualizer.save_dir = args.show_dir
+        else:
+            hook.update(enable=True, interval=1, out_dir=args.show_dir)
     metrics = test(cfg, args.launcher)
     if args.out and is_main_process():
         Path(args.out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')

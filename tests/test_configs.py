@@ -1,0 +1,112 @@
+"""Every config builds, and its model trains with a gradient everywhere."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
+
+from volo.paths import package_data_root
+
+CONFIGS = sorted((package_data_root() / 'configs').glob('*.py'))
+
+
+def read(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def tiny_twin(cfg):
+    """The recipe's model at tiny width, for a CPU."""
+    options = {
+        'model.backbone.arch': 'tiny',
+        'model.backbone.norm_cfg': dict(type='BN'),
+    }
+    if 'head' in cfg.model:
+        options['model.head.arch'] = 'tiny'
+    else:
+        for head in ('decode_head', 'auxiliary_head'):
+            options[f'model.{head}.channels'] = 16
+            options[f'model.{head}.norm_cfg'] = dict(type='BN')
+        options['model.decode_head.in_channels'] = [64, 160, 160, 160]
+        options['model.auxiliary_head.in_channels'] = 160
+    cfg.merge_from_dict(options)
+    return MODELS.build(cfg.model)
+
+
+def labels(cfg):
+    if 'head' in cfg.model:
+        return [DataSample().set_gt_label(i) for i in range(2)]
+    masks = torch.randint(0, cfg.model.decode_head.num_classes, (2, 1, 64, 80))
+    return [SegDataSample(gt_sem_seg=PixelData(data=mask)) for mask in masks]
+
+
+def test_there_are_configs():
+    names = {path.stem for path in CONFIGS}
+    assert {'volo_d1_imagenet', 'volo_d1_upernet_cityscapes'} <= names
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_model_builds_as_configured(path):
+    cfg = read(path)
+    model = MODELS.build(cfg.model)
+    assert model.backbone.arch == MODELS.build(dict(cfg.model.backbone)).arch
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_parameter_receives_a_gradient(path):
+    cfg = read(path)
+    model = tiny_twin(cfg)
+    losses = model(torch.rand(2, 3, 64, 80), labels(cfg), mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_data_sets_and_pipelines_build(path):
+    cfg = read(path)
+    for split in ('train', 'val', 'test'):
+        dataset = DATASETS.build(
+            dict(cfg[f'{split}_dataloader'].dataset, lazy_init=True)
+        )
+        assert len(dataset.pipeline.transforms) > 2
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_schedule_is_complete(path):
+    cfg = read(path)
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert cfg.custom_imports.imports == ['volo']
+
+
+def test_cityscapes_is_the_published_recipe():
+    cfg = read(package_data_root() / 'configs/volo_d1_upernet_cityscapes.py')
+    assert cfg.optim_wrapper.optimizer.lr == 6e-5
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.01
+    assert cfg.train_cfg.max_iters == 80000
+    warm_up, decay = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 1500)
+    assert (decay.type, decay.power, decay.end) == ('PolyLR', 1.0, 80000)
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
+    assert cfg.model.test_cfg.mode == 'slide'
+    assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
+
+
+def test_no_weight_decay_on_norms_and_tokens():
+    from mmengine.optim import build_optim_wrapper
+
+    cfg = read(package_data_root() / 'configs/volo_d1_imagenet.py')
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    del cfg.optim_wrapper['loss_scale']
+    model = tiny_twin(cfg)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    decay = {id(p): group['weight_decay'] for group in groups for p in group['params']}
+    for name, parameter in model.named_parameters():
+        exempt = parameter.ndim == 1 or name.endswith(('pos_embed', 'cls_token'))
+        assert decay[id(parameter)] == (0.0 if exempt else 0.05), name

@@ -1,0 +1,99 @@
+"""Run the project's own commands, show their progress and keep their output."""
+
+import collections
+import math
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from volo.errors import VoloError
+
+# What a reader wants to follow out of the hundreds of lines that a run logs.
+_PROGRESS = re.compile(
+    r'mmengine - (?:INFO - (?P<progress>(?:Epoch|Iter)\(.*)|(?P<problem>(?:WARN|ERR).*))'
+)
+# More threads than this only wait for each other in so small a model.
+_MAX_THREADS = 4
+
+
+class CommandError(VoloError):
+    """A command of the demo failed."""
+
+
+def usable_cpus() -> int:
+    """Count the CPUs this process may use: of its affinity and its container."""
+    if hasattr(os, 'sched_getaffinity'):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    try:
+        quota, period = Path('/sys/fs/cgroup/cpu.max').read_text().split()
+        return max(1, min(cpus, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or no limit: 'max'
+        return cpus
+
+
+def thread_settings() -> dict[str, str]:
+    """Environment variables for fast training on a CPU that others use too.
+
+    Waiting threads sleep: by default they spin, and where a core is shared, with
+    a data loader's worker or another job, each step can take thirty times as long.
+    What the environment already says is kept.
+    """
+    return {
+        'OMP_NUM_THREADS': os.environ.get(
+            'OMP_NUM_THREADS', str(min(usable_cpus(), _MAX_THREADS))
+        ),
+        'OMP_WAIT_POLICY': os.environ.get('OMP_WAIT_POLICY', 'PASSIVE'),
+    }
+
+
+def relative(path: str | Path) -> str:
+    """Return a path as one would type it here."""
+    return os.path.relpath(path)
+
+
+def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
+    """Run a tool in a process of its own, as a user would.
+
+    The command is printed so that it can be typed again. Of the output, progress
+    and warnings are shown; all of it goes to ``log``.
+
+    Args:
+        tool: Python file of the tool.
+        arguments: Its command line.
+        log: File for the whole output.
+
+    Raises:
+        CommandError: The tool failed; the message has the end of its output.
+    """
+    typed = shlex.join(['python', relative(tool), *arguments])
+    print(f'$ {typed}', flush=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last_lines = collections.deque(maxlen=15)
+    with (
+        log.open('w') as copy,
+        subprocess.Popen(
+            [sys.executable, str(tool), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **thread_settings(), 'PYTHONUNBUFFERED': '1'},
+            text=True,
+            errors='replace',
+        ) as process,
+    ):
+        for line in process.stdout:
+            copy.write(line)
+            last_lines.append(line)
+            match = _PROGRESS.search(line)
+            if match:
+                print(f'  {match["progress"] or match["problem"]}', flush=True)
+    if process.returncode:
+        raise CommandError(
+            f'this command failed with status {process.returncode}: {typed}\n'
+            f'{"".join(last_lines)}The whole output is in {relative(log)}'
+        )
