@@ -7,7 +7,7 @@ _base_ = [
     '_base_/segmentation_runtime.py',
 ]
 
-crop_size = (96, 96)
+crop_size = (64, 64)
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     data_preprocessor=dict(size=crop_size),
@@ -17,7 +17,7 @@ model = dict(
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=7e-4, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
@@ -30,6 +30,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=100)
-auto_scale_lr = dict(base_batch_size=8, enable=False)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=100)
+auto_scale_lr = dict(base_batch_size=16, enable=False)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=500))

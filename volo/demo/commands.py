@@ -13,7 +13,8 @@ from volo.errors import VoloError
 
 # What a reader wants to follow out of the hundreds of lines that a run logs.
 _PROGRESS = re.compile(
-    r'mmengine - (?:INFO - (?P<progress>(?:Epoch|Iter)\(.*)|(?P<problem>(?:WARN|ERR).*))'
+    r'mmengine - '
+    r'(?:INFO - (?P<progress>(?:Epoch|Iter)\(.*)|(?P<problem>(?:WARNING|ERROR).*))'
 )
 # More threads than this only wait for each other in so small a model.
 _MAX_THREADS = 4

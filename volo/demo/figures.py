@@ -96,7 +96,9 @@ def draw_predictions(
         for spine in axes.spines.values():
             spine.set_visible(False)
     handles = [
-        grid[0, 0].scatter([], [], marker='s', s=60, label=name, color=np.array([rgb]) / 255)
+        grid[0, 0].scatter(
+            [], [], marker='s', s=60, label=name, color=np.array([rgb]) / 255
+        )
         for name, rgb in zip(SEGMENTATION_CLASSES, SEGMENTATION_PALETTE, strict=True)
     ]
     figure.legend(

@@ -83,7 +83,8 @@ class DemoResults:
             missed.append(f'top-1 {self.top1:.1f} % is below {MIN_TOP1:.0f} %')
         if self.miou_pretrained < MIN_MIOU:
             missed.append(
-                f'pretrained mIoU {self.miou_pretrained:.1f} % is below {MIN_MIOU:.0f} %'
+                f'mIoU {self.miou_pretrained:.1f} % is below {MIN_MIOU:.0f} %, '
+                'with pretraining'
             )
         gain = self.miou_pretrained - self.miou_scratch
         if gain < MIN_GAIN:

@@ -1,4 +1,4 @@
-# The drawn shapes of `make demo` (volo/datasets/shapes.py), 96 x 96:
+# The drawn shapes of `make demo` (volo/datasets/shapes.py) at two thirds of their size:
 # data_root/{images,masks}/{train,val}/CLASS/*.{jpg,png}.
 dataset_type = 'SegmentationDataset'
 data_root = 'data/shapes/'
@@ -24,22 +24,26 @@ metainfo = dict(
         [80, 210, 220],
     ],
 )
+resize = dict(type='Resize', scale=(64, 64), backend='pillow', interpolation='bicubic')
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='LoadAnnotations'),
     dict(type='CheckSegmentationSample'),
+    resize,
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
     dict(type='PackSegInputs'),
 ]
+# Evaluated at full size: the masks are loaded after resizing.
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    resize,
     dict(type='LoadAnnotations'),
     dict(type='CheckSegmentationSample'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
@@ -52,7 +56,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=8,
+    batch_size=40,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
