@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Callable
 
 from mmengine.config import DictAction
@@ -13,8 +12,6 @@ from volo.errors import VoloError
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a tool; print what the user can mend as one line and exit with 2."""
-    # Every import of mmcv.cnn without compiled operators says this; none is used.
-    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeform')
     try:
         main()
     except VoloError as error:
