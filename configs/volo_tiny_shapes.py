@@ -24,6 +24,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=200),
     dict(type='CosineAnnealingLR', eta_min=1e-6, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=16, val_interval=1)
 auto_scale_lr = dict(base_batch_size=16, enable=False)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=10))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=16))

@@ -1,0 +1,37 @@
+import pytest
+
+from volo.demo.pipeline import DemoOptions, DemoResults, move_aside
+from volo.errors import ConfigError
+
+
+def test_earlier_results_are_moved_aside(tmp_path):
+    assert move_aside(tmp_path / 'demo') is None
+    for content in ('first', 'second'):
+        (tmp_path / 'demo').mkdir()
+        (tmp_path / 'demo/result').write_text(content)
+        kept = move_aside(tmp_path / 'demo')
+        assert (kept / 'result').read_text() == content
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    'metrics, missed',
+    [
+        ((90, 70, 40), []),
+        ((80, 70, 40), ['top-1 80.0']),
+        ((90, 50, 40), ['mIoU 50.0']),
+        ((90, 70, 69), ['pretraining gains 1.0']),
+        ((80, 50, 49), ['top-1', 'mIoU', 'pretraining gains']),
+    ],
+)
+def test_missed_bars_are_named(metrics, missed):
+    found = DemoResults(*metrics).shortcomings()
+    assert len(found) == len(missed)
+    assert all(
+        text.startswith(start) for text, start in zip(found, missed, strict=True)
+    )
+
+
+def test_lengths_below_one_are_refused():
+    with pytest.raises(ConfigError, match='epochs must be at least 1'):
+        DemoOptions(epochs=0)

@@ -1,0 +1,29 @@
+import pytest
+from PIL import Image
+
+from tests.toy import run_tool
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_stage_runs_and_missed_bars_are_an_error(tmp_path):
+    work_dir = tmp_path / 'demo'
+    work_dir.mkdir()
+    (work_dir / 'earlier.txt').write_text('kept')
+    done = run_tool(
+        'demo.py',
+        *('--work-dir', work_dir, '--data-root', tmp_path / 'data'),
+        *('--epochs', 1, '--iterations', 2, '--pictures-per-class', 5),
+    )
+    # One epoch is not enough, and the demo does not pretend that it was.
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert 'Traceback' not in done.stderr
+    (error,) = [li for li in done.stderr.splitlines() if li.startswith('error: ')]
+    assert 'top-1' in error and 'is below 85 %' in error
+    for stage in range(1, 6):
+        assert f'[{stage}/5]' in done.stdout
+    for name in ('predictions.png', 'curves.png'):
+        assert Image.open(work_dir / name).width > 300
+        assert name in done.stdout
+    (kept,) = tmp_path.glob('demo-*/earlier.txt')
+    assert kept.read_text() == 'kept'
