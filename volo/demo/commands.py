@@ -12,10 +12,9 @@ from pathlib import Path
 from volo.errors import VoloError
 
 # What a reader wants to follow out of the hundreds of lines that a run logs.
-_PROGRESS = re.compile(
-    r'mmengine - '
-    r'(?:INFO - (?P<progress>(?:Epoch|Iter)\(.*)|(?P<problem>(?:WARNING|ERROR).*))'
-)
+_PROGRESS = re.compile(r'mmengine - (?:INFO - ((?:Epoch|Iter)\(.*)|(ERROR.*))')
+# Logged beside lr, which equals it in a run without several GPUs.
+_BASE_LR = re.compile(r'base_lr: \S+ ')
 # More threads than this only wait for each other in so small a model.
 _MAX_THREADS = 4
 
@@ -24,17 +23,26 @@ class CommandError(VoloError):
     """A command of the demo failed."""
 
 
-def usable_cpus() -> int:
-    """Count the CPUs this process may use: of its affinity and its container."""
+def usable_cpus(cgroup: Path = Path('/sys/fs/cgroup')) -> int:
+    """Count the CPUs this process may use: of its affinity and its container.
+
+    Args:
+        cgroup: Where the kernel tells the container's limits, of either version.
+    """
     if hasattr(os, 'sched_getaffinity'):
         cpus = len(os.sched_getaffinity(0))
     else:
         cpus = os.cpu_count() or 1
     try:
-        quota, period = Path('/sys/fs/cgroup/cpu.max').read_text().split()
-        return max(1, min(cpus, math.ceil(int(quota) / int(period))))
+        if (cgroup / 'cpu.max').exists():
+            quota, period = map(int, (cgroup / 'cpu.max').read_text().split())
+        else:
+            quota = int((cgroup / 'cpu/cpu.cfs_quota_us').read_text())
+            period = int((cgroup / 'cpu/cpu.cfs_period_us').read_text())
     except (OSError, ValueError):  # no cgroup, or no limit: 'max'
         return cpus
+    # Without a limit, the first version says -1.
+    return max(1, min(cpus, math.ceil(quota / period))) if quota > 0 else cpus
 
 
 def thread_settings() -> dict[str, str]:
@@ -57,11 +65,17 @@ def relative(path: str | Path) -> str:
     return os.path.relpath(path)
 
 
+def _python() -> str:
+    """Name this interpreter, by its path if it is one of this folder's."""
+    path = Path(sys.executable)
+    return relative(path) if path.is_relative_to(Path.cwd()) else 'python'
+
+
 def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
     """Run a tool in a process of its own, as a user would.
 
     The command is printed so that it can be typed again. Of the output, progress
-    and warnings are shown; all of it goes to ``log``.
+    and errors are shown; all of it goes to ``log``.
 
     Args:
         tool: Python file of the tool.
@@ -71,7 +85,7 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
     Raises:
         CommandError: The tool failed; the message has the end of its output.
     """
-    typed = shlex.join(['python', relative(tool), *arguments])
+    typed = shlex.join([_python(), relative(tool), *arguments])
     print(f'$ {typed}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     last_lines = collections.deque(maxlen=15)
@@ -92,7 +106,7 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
             last_lines.append(line)
             match = _PROGRESS.search(line)
             if match:
-                print(f'  {match["progress"] or match["problem"]}', flush=True)
+                print('  ' + _BASE_LR.sub('', match[1] or match[2]), flush=True)
     if process.returncode:
         raise CommandError(
             f'this command failed with status {process.returncode}: {typed}\n'

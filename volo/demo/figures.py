@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,6 +26,12 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
     return np.array(SEGMENTATION_PALETTE, dtype=np.uint8)[mask]
 
 
+def _plot(axes: Axes, curves: dict[str, Curve], scalar: str, **style: object) -> None:
+    # A training shorter than the logging interval has no losses to show.
+    curve = curves.get(scalar, Curve())
+    axes.plot(curve.steps, curve.values, **style)
+
+
 def draw_curves(
     classifier: dict[str, Curve],
     segmentors: dict[str, dict[str, Curve]],
@@ -43,14 +50,14 @@ def draw_curves(
         (class_loss, 'loss', 'Classification: training loss', 'iteration'),
         (class_metric, 'accuracy/top1', 'Classification: top-1 (%)', 'epoch'),
     ):
-        axes.plot(classifier[scalar].steps, classifier[scalar].values, color='tab:blue')
+        _plot(axes, classifier, scalar)
         axes.set(title=title, xlabel=unit)
     for axes, scalar, title in (
         (mask_loss, 'loss', 'Segmentation: training loss'),
         (mask_metric, 'mIoU', 'Segmentation: mIoU (%)'),
     ):
         for name, curves in segmentors.items():
-            axes.plot(curves[scalar].steps, curves[scalar].values, label=name)
+            _plot(axes, curves, scalar, label=name)
         axes.set(title=title, xlabel='iteration')
         axes.legend()
     for axes in (class_metric, mask_metric):

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,10 @@ class Demo:
             {name: read_curves(path) for name, path in self.segmentor_dirs.items()},
             self.curves_path,
         )
-        self._draw_predictions()
+        with warnings.catch_warnings():
+            # About losses and metrics, none of which is used here.
+            warnings.simplefilter('ignore')
+            self._draw_predictions()
 
     def _draw_predictions(self) -> None:
         # One thread: this process may have started with threads that spin.
