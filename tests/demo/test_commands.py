@@ -1,18 +1,18 @@
 import pytest
 
-from volo.demo.commands import CommandError, run_tool, thread_settings
+from volo.demo.commands import CommandError, run_tool, thread_settings, usable_cpus
 
 
 def test_progress_is_shown_and_everything_kept(tmp_path, capsys):
     tool = tmp_path / 'tool.py'
     tool.write_text(
         "import sys; print('set-up'); print(sys.argv[1])\n"
-        "print('11/22 10:00:00 - mmengine - INFO - Epoch(train) [1][2/3] loss: 1')\n"
+        "print('mmengine - INFO - Iter(train) [1/3] base_lr: 1 lr: 1')\n"
     )
     run_tool(tool, ['two words'], tmp_path / 'logs/console.log')
     shown = capsys.readouterr().out
-    assert "tool.py 'two words'" in shown and 'Epoch(train) [1][2/3]' in shown
-    assert 'set-up' not in shown
+    assert "tool.py 'two words'" in shown and 'Iter(train) [1/3] lr: 1' in shown
+    assert 'set-up' not in shown and 'base_lr' not in shown
     log = (tmp_path / 'logs/console.log').read_text()
     assert log.startswith('set-up\ntwo words\n')
 
@@ -30,3 +30,26 @@ def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch):
     monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
     assert thread_settings() == dict(OMP_WAIT_POLICY='ACTIVE', OMP_NUM_THREADS='3')
+
+
+@pytest.mark.parametrize(
+    'files, share',
+    [
+        ({}, 6),
+        ({'cpu.max': 'max 100000'}, 6),
+        ({'cpu.max': '250000 100000'}, 3),
+        ({'cpu.max': '5000 100000'}, 1),
+        ({'cpu.max': '900000 100000'}, 6),
+        ({'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'}, 6),
+        ({'cpu/cpu.cfs_quota_us': '200000', 'cpu/cpu.cfs_period_us': '100000'}, 2),
+    ],
+)
+def test_no_more_threads_than_the_container_may_use(
+    tmp_path, monkeypatch, files, share
+):
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: set(range(6)), raising=False)
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'{content}\n')
+    assert usable_cpus(tmp_path) == share

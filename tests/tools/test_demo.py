@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 from PIL import Image
 
@@ -25,5 +28,15 @@ def test_every_stage_runs_and_missed_bars_are_an_error(tmp_path):
     for name in ('predictions.png', 'curves.png'):
         assert Image.open(work_dir / name).width > 300
         assert name in done.stdout
+    # The table shows what the evaluation measured.
+    for run, metric, label in (
+        ('classifier', 'accuracy/top1', 'classification, top-1'),
+        ('segmentor_pretrained', 'mIoU', 'segmentation, mIoU, pretrained'),
+        ('segmentor_scratch', 'mIoU', 'segmentation, mIoU, from scratch'),
+    ):
+        measured = json.loads((work_dir / run / 'metrics.json').read_text())[metric]
+        (shown,) = re.findall(rf'{label} +(\d+\.\d+) %', done.stdout)
+        assert float(shown) == pytest.approx(measured, abs=0.006)
+        assert (work_dir / run / 'console.log').stat().st_size > 0
     (kept,) = tmp_path.glob('demo-*/earlier.txt')
     assert kept.read_text() == 'kept'
