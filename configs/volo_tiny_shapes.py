@@ -2,22 +2,15 @@
 _base_ = [
     '_base_/models/volo_tiny_classifier.py',
     '_base_/datasets/shapes.py',
+    '_base_/schedules/adamw.py',
     '_base_/classification_runtime.py',
 ]
 
 model = dict(backbone=dict(img_size=64), head=dict(num_classes=7))
 # beta2 and the batch are small because the steps are few.
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=7e-4, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(lr=7e-4, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys=dict(
-            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
-        ),
-    ),
 )
 # Both act throughout and multiply; the cosine ends where the training ends.
 param_scheduler = [

@@ -24,6 +24,20 @@ def test_a_part_of_imagenet_is_numbered_in_the_order_of_its_folders(root):
     assert [samples[i]['gt_label'] for i in range(2)] == [0, 1]
 
 
+def test_given_classes_are_kept_and_must_fit_the_folders(root):
+    def part(*classes):
+        return ImageNetFolder(
+            data_root=str(root),
+            split='train',
+            pipeline=PIPELINE,
+            metainfo=dict(classes=classes),
+        )
+
+    assert part('tench', 'retriever').metainfo['classes'] == ('tench', 'retriever')
+    with pytest.raises(DataError, match='train: .*2.* match .*3'):
+        part('tench', 'retriever', 'agaric')
+
+
 def test_a_flat_split_keeps_imagenets_labels(root):
     (root / 'meta').mkdir()
     (root / 'meta/val.txt').write_text('n02099712/n02099712_1.JPEG 207\n')

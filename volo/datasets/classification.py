@@ -18,13 +18,14 @@ class ImageFolder(ChecksFiles, CustomDataset):
 class ImageNetFolder(ChecksFiles, ImageNet):
     """mmpretrain's ``ImageNet``, which also takes a part of ImageNet.
 
-    With other than 1000 class folders the classes are named after the folders and
-    numbered in their order.
+    With other than 1000 class folders, and no classes given in ``metainfo``, the
+    classes are named after the folders and numbered in their order.
     """
 
     def _find_samples(self) -> list[tuple[str, int]]:
         folders = [p for p in Path(self.img_prefix).iterdir() if p.is_dir()]
-        if len(folders) != len(self.METAINFO['classes']):
+        imagenet = self.METAINFO['classes']
+        if self.CLASSES == imagenet and len(folders) != len(imagenet):
             print_log(
                 f'{self.img_prefix} has {len(folders)} class folders, not 1000: labels '
                 "follow the order of the folders, not ImageNet's.",

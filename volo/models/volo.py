@@ -278,7 +278,8 @@ class VOLO(BaseModule):
         if not strict:
             return
         own = {prefix + key: value.shape for key, value in self.state_dict().items()}
-        parts = tuple({prefix + key.split('.')[0] for key in self.state_dict()})
+        # A bare backbone has no prefix: its parts tell its tensors from a head's.
+        parts = tuple({prefix + key[len(prefix) :].split('.')[0] for key in own})
         theirs = {
             key: value.shape
             for key, value in state_dict.items()

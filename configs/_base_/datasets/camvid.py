@@ -1,5 +1,7 @@
 # CamVid at 480x360, 11 classes and void (11):
 # data_root/images/{train,val}/*.jpg, data_root/masks/{train,val}/*.png.
+_base_ = ['segmentation_loaders.py']
+
 dataset_type = 'SegmentationDataset'
 data_root = 'data/camvid/'
 metainfo = dict(
@@ -70,8 +72,6 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -82,10 +82,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -96,5 +93,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,4 +1,6 @@
 # CIFAR-10 as pictures, data_root/{train,val}/CLASS/*.jpg, enlarged from 32 to 64.
+_base_ = ['classification_loaders.py']
+
 dataset_type = 'ImageFolder'
 data_root = 'data/cifar10/'
 train_pipeline = [
@@ -22,8 +24,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -34,8 +34,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -44,5 +42,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='TopKAccuracy', topk=(1, 5))
-test_evaluator = val_evaluator

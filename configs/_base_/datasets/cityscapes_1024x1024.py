@@ -1,5 +1,7 @@
 # data_root/{leftImg8bit,gtFine}/{train,val}, masks made with cityscapesscripts
 # (*_gtFine_labelTrainIds.png).
+_base_ = ['segmentation_loaders.py']
+
 dataset_type = 'Cityscapes'
 data_root = 'data/cityscapes/'
 crop_size = (1024, 1024)
@@ -47,8 +49,6 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -57,10 +57,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -69,5 +66,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

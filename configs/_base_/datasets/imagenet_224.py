@@ -1,4 +1,6 @@
 # data_root/{train,val}/WNID/*.JPEG; val may be flat with meta/val.txt instead.
+_base_ = ['classification_loaders.py']
+
 dataset_type = 'ImageNetFolder'
 data_root = 'data/imagenet/'
 # Of the pictures as they are loaded, BGR.
@@ -50,8 +52,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -62,8 +62,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -72,5 +70,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='TopKAccuracy', topk=(1, 5))
-test_evaluator = val_evaluator

@@ -1,5 +1,7 @@
 # The drawn shapes of `make demo` (volo/datasets/shapes.py) at two thirds of their size:
 # data_root/images/{train,val}/CLASS/*.jpg.
+_base_ = ['classification_loaders.py']
+
 dataset_type = 'ImageFolder'
 data_root = 'data/shapes/'
 resize = dict(type='Resize', scale=64, backend='pillow', interpolation='bicubic')
@@ -18,9 +20,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -31,8 +31,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=40,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -1,5 +1,7 @@
 # The drawn shapes of `make demo` (volo/datasets/shapes.py) at two thirds of their size:
 # data_root/{images,masks}/{train,val}/CLASS/*.{jpg,png}.
+_base_ = ['segmentation_loaders.py']
+
 dataset_type = 'SegmentationDataset'
 data_root = 'data/shapes/'
 metainfo = dict(
@@ -45,8 +47,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -58,8 +58,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=40,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -69,5 +67,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,16 +1,10 @@
 # AdamW; 20 epochs of warm-up, cosine to epoch 300, 10 epochs at the final rate.
-# No weight decay on norms, biases, pos_embed and cls_token.
+_base_ = ['adamw.py']
+
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
-    optimizer=dict(type='AdamW', lr=1.6e-3, weight_decay=0.05),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys=dict(
-            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
-        ),
-    ),
+    optimizer=dict(lr=1.6e-3, weight_decay=0.05),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6 / 1.6e-3, begin=0, end=20),

@@ -1,0 +1,10 @@
+# How pictures of classes are fed and scored; the data set's own file adds the rest.
+train_dataloader = dict(
+    persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True)
+)
+val_dataloader = dict(
+    persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False)
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='TopKAccuracy', topk=(1, 5))
+test_evaluator = val_evaluator

@@ -1,0 +1,12 @@
+# How pictures with masks are fed and scored; the data set's own file adds the rest.
+train_dataloader = dict(
+    persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True)
+)
+val_dataloader = dict(
+    batch_size=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,13 @@
+# AdamW without weight decay on norms, biases, pos_embed and cls_token; the schedule
+# sets learning rate and weight decay.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW'),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(
+            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
+        ),
+    ),
+)
