@@ -1,6 +1,7 @@
 import multiprocessing
 
 import pytest
+import torch.distributed
 from torch.utils.data import DataLoader, Dataset
 
 from volo.engine.cli import first_message, run_cli
@@ -31,6 +32,17 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_cli(main)
+
+
+def test_the_process_group_is_closed_before_the_interpreter_is():
+    # Else gloo's threads abort about every other run that ends after a collective.
+    def main():
+        torch.distributed.init_process_group(
+            'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1
+        )
+
+    run_cli(main)
+    assert not torch.distributed.is_initialized()
 
 
 def test_a_workers_error_reads_as_it_was_raised():

@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 
+import torch.distributed
 from mmengine.config import DictAction
+from mmengine.dist import barrier, is_distributed
 
 from volo.errors import VoloError
 
@@ -17,6 +19,11 @@ def run_cli(main: Callable[[], None]) -> None:
     except VoloError as error:
         print(f'error: {first_message(error)}', file=sys.stderr)
         sys.exit(2)
+    if is_distributed():
+        # Threads of gloo that still hold a tensor when the interpreter goes down
+        # abort the process. The barrier: no rank closes what another still reads.
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 def first_message(error: VoloError) -> str:
