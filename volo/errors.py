@@ -18,5 +18,9 @@ class DataError(VoloError, ValueError):
     """A data set, picture or mask is missing, broken or inconsistent."""
 
 
+class MissingLabelMapError(DataError):
+    """A picture has no label map."""
+
+
 class CheckpointError(VoloError, ValueError):
     """A weights file is missing, broken, unsafe or of another model."""

@@ -1,0 +1,153 @@
+"""Label maps: an annotator's best classes in every cell of a grid over a picture.
+
+The published format (Token Labeling, arXiv 2104.10858) is one ``.pt`` file a picture,
+``<root>/<class folder>/<stem>.pt``: a tensor (2, k, h, w) with the k best raw scores
+of every cell, then their class indices. Published are float16 and k, h, w = 5, 18, 18.
+"""
+
+import dataclasses
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from volo.errors import DataError, MissingLabelMapError
+
+#: From here on float16 skips integers, so that class indices need float32.
+MAX_CLASSES_IN_FLOAT16 = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """The k best classes of every cell of a grid over the whole picture.
+
+    Attributes:
+        scores: Raw scores (logits), floating point, shape (k, h, w). All classes
+            that are not listed count as score 0.
+        classes: Class indices, integer, shape (k, h, w).
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+
+
+def label_key(picture: str | Path, root: str | Path) -> str:
+    """Return a picture's name in a store: its path below ``root`` without suffix.
+
+    Raises:
+        DataError: The picture is not below ``root``.
+    """
+    # Path.relative_to takes thirty times as long, for every picture loaded.
+    path, folder = os.path.normpath(picture), os.path.normpath(root)
+    prefix = '' if folder == '.' else os.path.join(folder, '')
+    if not path.startswith(prefix):
+        raise DataError(f'{picture} is not below {root}: its label map has no name')
+    return os.path.splitext(path[len(prefix) :])[0].replace(os.sep, '/')
+
+
+def read_label_map(path: str | Path) -> LabelMap:
+    """Read a ``.pt`` file of the published format, of any k, h and w.
+
+    The file is opened without running what is in it.
+
+    Raises:
+        MissingLabelMapError: There is no such file.
+        DataError: It is broken, or no label map.
+    """
+    try:
+        tensor = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise MissingLabelMapError(
+            f'{path}: no such label map. Make it with tools/generate_token_labels.py'
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as e:
+        reason = str(e).partition('\n')[0]
+        raise DataError(
+            f'{path}: broken label map ({reason}). Restore the file or make it again'
+        ) from e
+    if not isinstance(tensor, torch.Tensor):
+        raise DataError(
+            f'{path}: not a label map: a {type(tensor).__name__}, not a tensor'
+        )
+    if tensor.ndim != 4 or tensor.shape[0] != 2 or 0 in tensor.shape:
+        raise DataError(
+            f'{path}: a label map has shape (2, k, h, w): the k best scores of every '
+            f'cell, then their classes; this one has {tuple(tensor.shape)}'
+        )
+    if tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise DataError(f'{path}: a label map is float16 or float32, not {tensor.dtype}')
+    scores, indices = tensor.numpy()
+    classes = indices.astype(np.int32)
+    if not np.isfinite(scores).all():
+        raise DataError(f'{path}: a score is not finite. Make the label map again')
+    if (classes != indices).any() or classes.min() < 0:
+        raise DataError(f'{path}: class indices must be whole numbers from 0 on')
+    return LabelMap(scores, classes)
+
+
+def write_label_map(path: str | Path, label_map: LabelMap) -> None:
+    """Write a ``.pt`` file of the published format, whole or not at all.
+
+    It is float16 as published, or float32 if a class index needs it.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    path = Path(path)
+    exact = label_map.classes.max() < MAX_CLASSES_IN_FLOAT16
+    dtype = np.float16 if exact else np.float32
+    tensor = np.stack([label_map.scores.astype(dtype), label_map.classes.astype(dtype)])
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(torch.from_numpy(tensor), part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f'{path} cannot be written: {error}') from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class LabelMapFolder:
+    """A folder of ``.pt`` files, one a picture.
+
+    Args:
+        root: ``<root>/<key>.pt``.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(
+                f'{root}: no such folder of label maps. Make one with '
+                'tools/generate_token_labels.py'
+            )
+
+    def read(self, key: str) -> LabelMap:
+        """Read one map.
+
+        Args:
+            key: From :func:`label_key`.
+
+        Raises:
+            MissingLabelMapError: The store has no such map.
+            DataError: The map is broken.
+        """
+        return read_label_map(self.path(key))
+
+    def path(self, key: str) -> str:
+        """Return the file of a map, which need not exist."""
+        return f'{self.root}/{key}.pt'
+
+    def keys(self) -> Iterator[str]:
+        """Yield the name of every map, in no order."""
+        for folder, _, files in os.walk(self.root):
+            for name in files:
+                if name.endswith('.pt') and not name.startswith('.'):
+                    yield label_key(os.path.join(folder, name), self.root)
