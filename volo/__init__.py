@@ -1,9 +1,9 @@
 """VOLO on OpenMMLab. ``import volo`` registers everything that configs name."""
 
-from . import datasets, engine, models
+from . import datasets, engine, models, token_label
 from .checkpoints import register_safe_loader
 from .version import __version__
 
-__all__ = ['__version__', 'datasets', 'engine', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'models', 'token_label']
 
 register_safe_loader()

@@ -178,9 +178,16 @@ class VOLO(BaseModule):
             One map for each of ``out_indices``, shape (B, C, ceil(H / s), ceil(W / s))
             with s = 8 for stage 0 and 16 for the others, channels-last in memory.
         """
+        return self.forward_tokens(self.embed(x), tuple(x.shape[-2:]))
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Pad pictures (B, in_channels, H, W) and embed them with the stem.
+
+        Returns:
+            Tokens of stride 8, shape (B, H/8, W/8, C) of the padded picture.
+        """
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE))
-        return self.forward_tokens(self.stem(x), (height, width))
+        return self.stem(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
 
     def forward_tokens(
         self, x: torch.Tensor, img_size: tuple[int, int]
@@ -188,7 +195,7 @@ class VOLO(BaseModule):
         """Continue from the stem's tokens: the place to mix them, as MixToken does.
 
         Args:
-            x: Tokens of stride 8 of the padded picture, shape (B, H/8, W/8, C).
+            x: From :meth:`embed`.
             img_size: Height and width of the picture before it was padded.
 
         Returns:

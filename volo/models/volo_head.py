@@ -6,8 +6,11 @@ from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from volo.token_label.targets import SoftTargets
+
 from .archs import resolve_arch
 from .layers import ClassBlock
+from .losses import soft_cross_entropy
 from .volo import init_linear_weights
 
 #: Class-attention blocks of every published arch.
@@ -25,7 +28,8 @@ class VOLOHead(ClsHead):
     Args:
         arch: As in :class:`volo.models.VOLO`, which it must match.
         num_classes: Number of classes.
-        dense_weight: Weight of the token loss beside the class loss.
+        dense_weight: Weight of the token loss.
+        cls_weight: Weight of the class loss.
         loss: Loss of logits (N, num_classes) against labels (N,) or soft labels
             (N, num_classes).
         init_cfg: mmengine's initialisation config.
@@ -36,6 +40,7 @@ class VOLOHead(ClsHead):
         arch: str | dict = 'd1',
         num_classes: int = 1000,
         dense_weight: float = 0.5,
+        cls_weight: float = 1.0,
         loss: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -46,6 +51,7 @@ class VOLOHead(ClsHead):
         embed_dims, num_heads = arch.embed_dims[-1], arch.num_heads[-1]
         self.num_classes = num_classes
         self.dense_weight = dense_weight
+        self.cls_weight = cls_weight
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.blocks = nn.ModuleList(
             ClassBlock(embed_dims, num_heads, arch.mlp_ratio)
@@ -112,6 +118,30 @@ class VOLOHead(ClsHead):
             token_logits.flatten(0, 1), token_target, **kwargs
         )
         return dict(
-            loss_cls=self.loss_module(cls_logits, target, **kwargs),
+            loss_cls=self.cls_weight * self.loss_module(cls_logits, target, **kwargs),
+            loss_token=self.dense_weight * token_loss,
+        )
+
+    def soft_loss(
+        self,
+        feats: tuple[torch.Tensor, ...],
+        cls_targets: SoftTargets,
+        token_targets: SoftTargets,
+    ) -> dict[str, torch.Tensor]:
+        """Compute the cross-entropies against a target for every token.
+
+        Args:
+            feats: The backbone's maps.
+            cls_targets: Of the class token, shape (B,).
+            token_targets: Of the tokens, shape (B, H * W), row by row.
+
+        Returns:
+            ``loss_cls`` and ``loss_token``, weighted, to be added up.
+        """
+        cls_logits, token_logits = self.class_and_token_logits(feats)
+        cls_loss = soft_cross_entropy(cls_logits, cls_targets).mean()
+        token_loss = soft_cross_entropy(token_logits, token_targets).mean()
+        return dict(
+            loss_cls=self.cls_weight * cls_loss,
             loss_token=self.dense_weight * token_loss,
         )

@@ -1,11 +1,22 @@
 """Token labeling: an annotator's scores for every part of a picture as targets."""
 
+from .dataset import TokenLabel, TokenLabelDataset
 from .maps import LabelMap, LabelMapFolder, label_key, read_label_map, write_label_map
+from .packed import PackedLabelMaps, PackedWriter, open_label_maps
+from .targets import SoftTargets, label_map_targets, label_targets
 
 __all__ = [
     'LabelMap',
     'LabelMapFolder',
+    'PackedLabelMaps',
+    'PackedWriter',
+    'SoftTargets',
+    'TokenLabel',
+    'TokenLabelDataset',
     'label_key',
+    'label_map_targets',
+    'label_targets',
+    'open_label_maps',
     'read_label_map',
     'write_label_map',
 ]

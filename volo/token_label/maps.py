@@ -78,9 +78,12 @@ def read_label_map(path: str | Path) -> LabelMap:
             f'cell, then their classes; this one has {tuple(tensor.shape)}'
         )
     if tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        raise DataError(f'{path}: a label map is float16 or float32, not {tensor.dtype}')
+        raise DataError(
+            f'{path}: a label map is float16 or float32, not {tensor.dtype}'
+        )
     scores, indices = tensor.numpy()
-    classes = indices.astype(np.int32)
+    with np.errstate(invalid='ignore'):  # NaN is found below
+        classes = indices.astype(np.int32)
     if not np.isfinite(scores).all():
         raise DataError(f'{path}: a score is not finite. Make the label map again')
     if (classes != indices).any() or classes.min() < 0:

@@ -1,0 +1,240 @@
+"""Painted pictures: what a token shows must be what its target says."""
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms.utils import cache_randomness
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
+
+from volo.errors import ConfigError
+from volo.token_label.geometry import StartGeometry, track
+from volo.token_label.targets import label_map_targets
+
+CLASSES = 27
+# Far from each other and from the fill colour.
+PALETTE = np.stack(np.meshgrid(*[[0, 127, 255]] * 3), axis=-1).reshape(-1, 3)
+FILL = (60, 190, 60)
+TOKENS, PIXELS = 7, 16
+SIZE = TOKENS * PIXELS
+
+CROP = dict(type='RandomResizedCrop', scale=SIZE, crop_ratio_range=(0.2, 1.0))
+FLIP = dict(type='RandomFlip', prob=0.7, direction=['horizontal', 'vertical'])
+warp = dict(pad_val=FILL, prob=1.0, interpolation='bilinear')
+ROTATE = dict(type='Rotate', angle=35.0, **warp)
+SHEARS = [
+    dict(type='Shear', magnitude=0.35, direction=direction, **warp)
+    for direction in ('horizontal', 'vertical')
+]
+TRANSLATIONS = [
+    dict(type='Translate', magnitude=0.3, direction=direction, **warp)
+    for direction in ('horizontal', 'vertical')
+]
+RAND_AUGMENT = dict(
+    type='RandAugment',
+    policies=[
+        dict(type='Rotate', magnitude_range=(0, 30)),
+        dict(type='Shear', magnitude_range=(0, 0.3), direction='horizontal'),
+        dict(type='Shear', magnitude_range=(0, 0.3), direction='vertical'),
+        dict(type='Translate', magnitude_range=(0, 0.45), direction='horizontal'),
+        dict(type='Translate', magnitude_range=(0, 0.45), direction='vertical'),
+    ],
+    num_policies=2,
+    magnitude_level=9,
+    magnitude_std=0.5,
+    hparams=dict(pad_val=FILL, interpolation='bicubic'),
+)
+CHAINS = dict(
+    crop=[CROP],
+    flip=[dict(type='Resize', scale=(SIZE, SIZE)), FLIP],
+    rotate=[dict(type='Resize', scale=(SIZE, SIZE)), ROTATE],
+    shear=[dict(type='Resize', scale=(SIZE, SIZE)), *SHEARS],
+    translate=[dict(type='Resize', scale=(SIZE, SIZE)), *TRANSLATIONS],
+    before_the_crop=[ROTATE, SHEARS[0], CROP],
+    rotate_elsewhere=[CROP, dict(ROTATE, center=(30.0, 70.0), scale=0.8)],
+    padded_crop=[
+        dict(type='ResizeEdge', scale=SIZE + 9),
+        dict(
+            type='RandomCrop',
+            crop_size=SIZE,
+            padding=(20, 10),
+            pad_if_needed=True,
+            pad_val=FILL,
+        ),
+    ],
+    center_crop=[
+        dict(type='ResizeEdge', scale=SIZE + 40),
+        dict(type='CenterCrop', crop_size=SIZE),
+    ],
+    choice=[
+        dict(
+            type='RandomChoice',
+            transforms=[[dict(CROP, interpolation=i)] for i in ('bilinear', 'bicubic')],
+        ),
+        dict(type='RandomApply', transforms=[FLIP], prob=0.5),
+    ],
+    recipe=[CROP, FLIP, RAND_AUGMENT],
+    everything=[*SHEARS, CROP, FLIP, RAND_AUGMENT, *TRANSLATIONS, ROTATE],
+)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """What a Runner sets: containers of mmcv build mmpretrain's transforms then."""
+    init_default_scope('mmpretrain')
+
+
+def build(transforms):
+    return [TRANSFORMS.build(dict(cfg)) for cfg in transforms]
+
+
+def paint(rng):
+    """A picture of blocks of colour, higher than wide, and the label map of it."""
+    blocks = rng.permutation(CLASSES)[:12].reshape(4, 3)
+    label_map = blocks.repeat(5, axis=0).repeat(5, axis=1)  # 20 x 15 cells
+    pixels = label_map.repeat(14, axis=0).repeat(14, axis=1)
+    return PALETTE[pixels].astype(np.uint8), label_map
+
+
+def agreement(transforms, rng, published_axes=False):
+    """Compare tokens that show one colour with their targets.
+
+    Returns:
+        Tokens that show a class; those of them whose target is that class; tokens that
+        show none; those of them whose target prefers no class.
+    """
+    picture, label_map = paint(rng)
+    pipeline = Compose([StartGeometry(), *track(build(transforms), published_axes)])
+    results = pipeline(dict(img=picture, img_shape=picture.shape[:2]))
+    geometry = results['geometry']
+    scores = torch.full((1, 1, *label_map.shape), 9.0)
+    targets = label_map_targets(
+        scores,
+        torch.from_numpy(label_map)[None, None],
+        geometry.matrix[None],
+        np.array(geometry.frames).reshape(1, -1, 3, 3),
+        (TOKENS, TOKENS),
+        CLASSES,
+        0.0,
+    ).to_dense(CLASSES)[0]
+    tokens = results['img'].reshape(TOKENS, PIXELS, TOKENS, PIXELS, 3)
+    tokens = tokens.swapaxes(1, 2).reshape(TOKENS**2, PIXELS**2, 1, 3)
+    colours = np.vstack([PALETTE, [FILL]])
+    nearest = ((tokens - colours.astype(float)) ** 2).sum(-1).argmin(-1)
+    shown = np.array([np.bincount(row, minlength=CLASSES + 1) for row in nearest])
+    shown = shown / PIXELS**2
+    pure = shown[:, :CLASSES].max(1) > 0.95
+    empty = shown[:, CLASSES] > 0.99
+    right = targets.argmax(1).numpy() == shown[:, :CLASSES].argmax(1)
+    undecided = (targets.max(1).values < 0.1).numpy()
+    return np.array(
+        [pure.sum(), (pure & right).sum(), empty.sum(), (empty & undecided).sum()]
+    )
+
+
+@pytest.mark.parametrize('chain', CHAINS)
+def test_targets_agree_with_what_the_tokens_show(chain):
+    np.random.seed(0)
+    rng = np.random.RandomState(1)
+    total = sum(agreement(CHAINS[chain], rng) for _ in range(30))
+    pure, right, empty, undecided = total
+    assert pure > 100
+    assert right == pure
+    # Half a cell beyond the edge goes on with the edge, as in RoIAlign.
+    assert undecided >= 0.9 * empty
+
+
+def test_the_published_axes_do_not_agree():
+    np.random.seed(0)
+    rng = np.random.RandomState(1)
+    total = sum(agreement([CROP], rng, published_axes=True) for _ in range(30))
+    assert total[1] < 0.6 * total[0]
+
+
+def test_published_axes_leave_all_but_crops_alone():
+    np.random.seed(0)
+    rng = np.random.RandomState(1)
+    total = sum(
+        agreement(CHAINS['translate'], rng, published_axes=True) for _ in range(10)
+    )
+    assert total[0] > 30 and total[1] == total[0]
+
+
+def test_pictures_are_the_same_as_without_tracking():
+    picture, _ = paint(np.random.RandomState(0))
+    recipe = CHAINS['everything']
+    for seed in range(10):
+        np.random.seed(seed)
+        plain = Compose(build(recipe))(dict(img=picture))['img']
+        np.random.seed(seed)
+        pipeline = Compose([StartGeometry(), *track(build(recipe))])
+        assert (pipeline(dict(img=picture))['img'] == plain).all()
+
+
+def test_the_recipes_colour_policies_are_known():
+    recipe = dict(
+        type='RandAugment',
+        policies='timm_increasing',
+        num_policies=2,
+        magnitude_level=9,
+    )
+    erase = dict(type='RandomErasing', erase_prob=0.25, mode='rand')
+    assert len(track(build([recipe, erase, dict(type='ColorJitter')]))) == 3
+
+
+class Unknown(BaseTransform):
+    def transform(self, results):
+        return results
+
+
+class Harmless(Unknown):
+    moves_pixels = False
+
+
+class Upside(BaseTransform):
+    """Turns half of the pictures upside down, and tells."""
+
+    @cache_randomness
+    def draw(self):
+        return np.random.rand() < 0.5
+
+    def transform(self, results):
+        if self.draw():
+            results['img'] = results['img'][::-1]
+        return results
+
+    def describe_geometry(self, height, width):
+        return (
+            np.diag([1.0, -1.0, 1.0]) + np.eye(3, k=1) * [[0], [1], [0]]
+            if (self.draw())
+            else None
+        )
+
+
+@pytest.mark.parametrize('inside', [False, True])
+def test_a_transform_that_does_not_tell_is_refused(inside):
+    transforms = [Unknown()]
+    if inside:
+        transforms = build([dict(type='RandomApply', transforms=[CROP], prob=0.5)])
+        transforms[0].transforms.transforms.append(Unknown())
+    with pytest.raises(ConfigError, match='Unknown may move pixels and does not tell'):
+        track(transforms)
+
+
+def test_torchvisions_transforms_are_refused():
+    with pytest.raises(ConfigError, match='may move pixels'):
+        track(build([dict(type='torchvision/RandomRotation', degrees=30)]))
+
+
+def test_own_transforms_take_part():
+    np.random.seed(0)
+    pipeline = Compose([StartGeometry(), *track([Harmless(), Upside()])])
+    seen = set()
+    for _ in range(20):
+        results = pipeline(dict(img=np.arange(6).reshape(3, 2)))
+        turned = bool(results['img'][0, 0] == 4)
+        top = results['geometry'].matrix @ [0.5, 0.0, 1.0]
+        assert top[1] == (1.0 if turned else 0.0)
+        seen.add(turned)
+    assert seen == {False, True}

@@ -1,0 +1,192 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bad_checkpoints import Call
+from volo.errors import DataError, MissingLabelMapError
+from volo.token_label import (
+    LabelMap,
+    LabelMapFolder,
+    label_key,
+    read_label_map,
+    write_label_map,
+)
+
+
+def label_map(shape=(5, 18, 18), num_classes=1000):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(5, 3, shape).astype(np.float16)
+    return LabelMap(scores, rng.integers(0, num_classes, shape).astype(np.int32))
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+
+
+def save(path, scores, classes, dtype=torch.float16):
+    torch.save(torch.tensor([scores, classes], dtype=dtype), path)
+    return path
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('shape', [(5, 18, 18), (1, 1, 1), (3, 24, 7)])
+def test_reads_the_published_layout_of_any_size(tmp_path, shape, dtype):
+    expected = label_map(shape)
+    tensor = torch.stack(
+        [torch.from_numpy(expected.scores), torch.from_numpy(expected.classes).half()]
+    )
+    torch.save(tensor.to(dtype), tmp_path / 'x.pt')
+    found = read_label_map(tmp_path / 'x.pt')
+    assert_same(found, expected)
+    assert found.scores.dtype.kind == 'f' and found.classes.dtype.kind == 'i'
+
+
+def test_old_torch_files_are_read(tmp_path):
+    # The published maps were saved in 2021; torch before 1.6 wrote no zip file.
+    tensor = torch.ones(2, 5, 18, 18).half()
+    torch.save(tensor, tmp_path / 'x.pt', _use_new_zipfile_serialization=False)
+    assert (read_label_map(tmp_path / 'x.pt').classes == 1).all()
+
+
+@pytest.mark.parametrize('form', ['torch', 'old torch', 'pickle'])
+def test_code_in_a_file_is_not_run(tmp_path, form):
+    path, canary = tmp_path / 'x.pt', tmp_path / 'canary'
+    evil = Call(os.system, f'touch {canary}')
+    if form == 'pickle':
+        path.write_bytes(pickle.dumps(evil, protocol=2))
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=form == 'torch')
+    with pytest.raises(DataError, match='x.pt: broken label map'):
+        read_label_map(path)
+    assert not canary.exists()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(MissingLabelMapError, match='a.pt: no such label map'):
+        read_label_map(tmp_path / 'a.pt')
+
+
+@pytest.mark.parametrize('kind', ['empty', 'truncated', 'text', 'folder'])
+def test_broken_file(tmp_path, kind):
+    path = tmp_path / 'x.pt'
+    if kind == 'folder':
+        path.mkdir()
+    elif kind == 'truncated':
+        write_label_map(path, label_map())
+        path.write_bytes(path.read_bytes()[:3000])
+    else:
+        path.write_text('no tensor at all' if kind == 'text' else '')
+    with pytest.raises(DataError, match='x.pt: broken label map'):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize(
+    'shape', [(5, 18, 18), (3, 5, 18, 18), (2, 18, 18), (2, 0, 18, 18), (2,), ()]
+)
+def test_wrong_shape(tmp_path, shape):
+    torch.save(torch.zeros(shape), tmp_path / 'x.pt')
+    with pytest.raises(DataError, match=r'x.pt: a label map has shape \(2, k, h, w\)'):
+        read_label_map(tmp_path / 'x.pt')
+
+
+def test_no_tensor(tmp_path):
+    torch.save({'scores': torch.zeros(2, 5, 18, 18)}, tmp_path / 'x.pt')
+    with pytest.raises(DataError, match='x.pt: not a label map: a dict'):
+        read_label_map(tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize('dtype', [torch.int64, torch.uint8, torch.bfloat16])
+def test_wrong_dtype(tmp_path, dtype):
+    torch.save(torch.zeros(2, 5, 18, 18, dtype=dtype), tmp_path / 'x.pt')
+    with pytest.raises(DataError, match=f'x.pt.* not {dtype}'):
+        read_label_map(tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize('index', [-1, 0.5, float('nan'), float('inf')])
+# The cast of what is no number warns; the error says it better.
+def test_class_that_is_no_index(tmp_path, index):
+    path = save(tmp_path / 'x.pt', [[[1, 2]]], [[[3, index]]])
+    with pytest.raises(DataError, match='x.pt: class indices must be whole numbers'):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize('score', [float('nan'), float('inf'), -float('inf')])
+def test_score_that_is_not_finite(tmp_path, score):
+    path = save(tmp_path / 'x.pt', [[[1, score]]], [[[3, 4]]])
+    with pytest.raises(DataError, match='x.pt: a score is not finite'):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize(
+    'highest, dtype',
+    [(2047, torch.float16), (2049, torch.float32), (70001, torch.float32)],
+)
+def test_written_maps_are_read_exactly(tmp_path, highest, dtype):
+    expected = label_map()
+    expected.classes[0, 0, 0] = highest
+    path = tmp_path / 'n01' / 'x.pt'
+    write_label_map(path, expected)
+    assert_same(read_label_map(path), expected)
+    tensor = torch.load(path, weights_only=True)
+    assert tensor.dtype == dtype and tensor.shape == (2, 5, 18, 18)
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path, old = tmp_path / 'x.pt', label_map()
+    write_label_map(path, old)
+
+    def disk_full(tensor, path):
+        path.write_bytes(b'half a fi')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(torch, 'save', disk_full)
+    with pytest.raises(DataError, match='x.pt cannot be written: No space left'):
+        write_label_map(path, label_map((1, 2, 2)))
+    assert os.listdir(tmp_path) == ['x.pt']
+    assert_same(read_label_map(path), old)
+
+
+@pytest.mark.parametrize(
+    'picture, root, key',
+    [
+        ('data/train/n01/n01_5.JPEG', 'data/train', 'n01/n01_5'),
+        ('data/train/n01/n01_5.JPEG', 'data/train/', 'n01/n01_5'),
+        ('data//train/./n01/a.png', 'data/train', 'n01/a'),
+        ('/data/a.b.jpg', '/data', 'a.b'),
+        ('/data/a.jpg', '/', 'data/a'),
+        ('n01/a.jpg', '.', 'n01/a'),
+        ('n.01/noextension', '', 'n.01/noextension'),
+    ],
+)
+def test_key_is_the_path_below_the_root(picture, root, key):
+    assert label_key(picture, root) == key
+
+
+@pytest.mark.parametrize('picture', ['data/val/a.jpg', 'data/training/a.jpg', 'a.jpg'])
+def test_key_of_a_picture_elsewhere(picture):
+    with pytest.raises(DataError, match=f'{picture} is not below data/train'):
+        label_key(picture, 'data/train')
+
+
+def test_folder_lists_and_reads_its_maps(tmp_path):
+    keys = {'n01/a', 'n01/b.c', 'n02/deep/a', 'top'}
+    for key in keys:
+        write_label_map(tmp_path / f'{key}.pt', label_map())
+    (tmp_path / 'n01' / '.a.pt.7.part').touch()
+    (tmp_path / 'n01' / '.hidden.pt').touch()
+    (tmp_path / 'notes.txt').touch()
+    maps = LabelMapFolder(tmp_path)
+    assert sorted(maps.keys()) == sorted(keys)
+    for key in keys:
+        assert_same(maps.read(key), label_map())
+    with pytest.raises(MissingLabelMapError, match='n01/z.pt'):
+        maps.read('n01/z')
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(DataError, match='labels: no such folder'):
+        LabelMapFolder(tmp_path / 'labels')

@@ -1,0 +1,81 @@
+"""Pack a folder of label maps, one .pt file a picture, into a packed store.
+
+python tools/pack_token_labels.py label_top5_train_nfnet data/token_labels
+
+The store is read faster and is a handful of files, not one a picture. Training takes
+either. Interrupted, the same command goes on where it stopped. All that was written
+is compared with its checksums in the end.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import Progress
+
+from volo.engine.cli import run_cli
+from volo.errors import DataError
+from volo.token_label.maps import LabelMapFolder
+from volo.token_label.packed import PackedWriter
+
+
+def pack(folder: LabelMapFolder, writer: PackedWriter) -> None:
+    """Write all maps that the store does not hold yet; complete and verify it."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
+        try:
+            for key in bar.track(writer.missing(), description='packing'):
+                label_map = folder.read(key)
+                try:
+                    writer.write(key, label_map)
+                except DataError as error:
+                    raise DataError(
+                        f'{folder.path(key)} cannot be packed: {error}'
+                    ) from error
+        finally:
+            writer.flush()
+        bar.add_task('verifying', total=None)
+        writer.finish()
+
+
+def bytes_on_disk(*paths: str | Path) -> str:
+    return decimal(sum(os.stat(path).st_blocks * 512 for path in paths))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('src', type=Path, help='folder of .pt files')
+    parser.add_argument('dst', type=Path, help='folder of the store, made if missing')
+    parser.add_argument(
+        '--num-classes',
+        type=int,
+        help="the annotator's number of classes; default: as many as are found, of "
+        'which at most 65536',
+    )
+    parser.add_argument(
+        '--dtype',
+        choices=['float16', 'float32'],
+        default='float16',
+        help='what scores are rounded to',
+    )
+    args = parser.parse_args()
+
+    folder = LabelMapFolder(args.src)
+    keys = sorted(folder.keys())
+    if not keys:
+        raise DataError(f'{args.src}: no .pt file in this folder. Name another one')
+    shape = folder.read(keys[0]).scores.shape
+    writer = PackedWriter.create(args.dst, keys, shape, args.num_classes, args.dtype)
+    pack(folder, writer)
+    packed, files = bytes_on_disk(*args.dst.iterdir()), map(folder.path, keys)
+    print(
+        f'{args.dst}: {len(keys):,} maps, {packed}, {writer.num_classes} classes; '
+        f'{args.src}: {bytes_on_disk(*files)}'
+    )
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -1,0 +1,208 @@
+"""VOLO's own training: token labels, MixToken and two losses."""
+
+import numpy as np
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+
+from volo.errors import ConfigError, DataError
+from volo.token_label.dataset import TOKEN_LABEL_KEY, TokenLabel
+from volo.token_label.targets import (
+    SoftTargets,
+    ground_truth_targets,
+    label_map_targets,
+    label_targets,
+    mix_targets,
+    put_targets,
+    select_targets,
+)
+
+from .mix_token import draw_mix_mask, mix_tokens
+from .volo import PATCH_SIZE, VOLO
+from .volo_head import VOLOHead
+
+
+@MODELS.register_module()
+class TokenLabelClassifier(ImageClassifier):
+    """Classifier that trains every token of VOLO on its own target.
+
+    The targets come from label maps (:class:`volo.token_label.TokenLabelDataset`). A
+    sample without one, and so any of mmpretrain's data sets, trains the class token
+    and every token on the smoothed label. MixToken works with both. The head's
+    ``loss`` is not used. Prediction is mmpretrain's.
+
+    Args:
+        backbone: ``VOLO``.
+        head: ``VOLOHead``.
+        mix_token_alpha: lam ~ Beta(alpha, alpha) is the part of a sample that MixToken
+            keeps; 0 for no MixToken.
+        label_smooth_val: Smoothing of labels and of label maps' targets.
+        ground_truth: Mix the class token's targets with the label, the published
+            variant for fine-tuning.
+        kwargs: ``neck``, ``data_preprocessor`` and the rest of mmpretrain's
+            ``ImageClassifier``.
+
+    Raises:
+        ConfigError: Another backbone or head, or mixup or cutmix in ``train_cfg``.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | VOLO,
+        head: dict | VOLOHead,
+        mix_token_alpha: float = 1.0,
+        label_smooth_val: float = 0.1,
+        ground_truth: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(backbone=backbone, head=head, **kwargs)
+        if not isinstance(self.backbone, VOLO) or not isinstance(self.head, VOLOHead):
+            raise ConfigError(
+                'TokenLabelClassifier is made of VOLO and VOLOHead, got '
+                f'{type(self.backbone).__name__} and {type(self.head).__name__}'
+            )
+        if getattr(self.data_preprocessor, 'batch_augments', None):
+            raise ConfigError(
+                'train_cfg.augments mixes pictures, which token labels do not follow: '
+                'MixToken is in their place (mix_token_alpha)'
+            )
+        self.mix_token_alpha = mix_token_alpha
+        self.label_smooth_val = label_smooth_val
+        self.ground_truth = ground_truth
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: list[DataSample]
+    ) -> dict[str, torch.Tensor]:
+        """Compute ``loss_cls`` and ``loss_token`` of pictures (B, 3, H, W).
+
+        Raises:
+            DataError: Label maps do not fit each other or the classes.
+        """
+        grid = tuple(-(-side // PATCH_SIZE) for side in inputs.shape[-2:])
+        cls_targets, token_targets = self.make_targets(data_samples, inputs, grid)
+        mask = torch.zeros(grid, dtype=torch.bool)
+        if self.mix_token_alpha > 0:
+            mask = draw_mix_mask(grid, self.mix_token_alpha)
+        return self.loss_from_targets(inputs, cls_targets, token_targets, mask)
+
+    def loss_from_targets(
+        self,
+        inputs: torch.Tensor,
+        cls_targets: SoftTargets,
+        token_targets: SoftTargets,
+        mask: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Compute the losses with given targets and MixToken's choice.
+
+        Args:
+            inputs: Pictures (B, 3, H, W).
+            cls_targets: Of the class token, shape (B,), as if nothing were mixed.
+            token_targets: Of the tokens, shape (B, N), as if nothing were mixed.
+            mask: From :func:`volo.models.mix_token.draw_mix_mask`.
+        """
+        tokens = mix_tokens(self.backbone.embed(inputs), mask)
+        feats = self.backbone.forward_tokens(tokens, tuple(inputs.shape[-2:]))
+        if self.with_neck:
+            feats = self.neck(feats)
+        kept = 1 - mask.float().mean().item()
+        return self.head.soft_loss(
+            feats,
+            mix_targets(cls_targets, cls_targets.flip(), kept),
+            select_targets(
+                mask.flatten().to(inputs.device), token_targets.flip(), token_targets
+            ),
+        )
+
+    @torch.no_grad()
+    def make_targets(
+        self,
+        data_samples: list[DataSample],
+        inputs: torch.Tensor,
+        grid: tuple[int, int],
+    ) -> tuple[SoftTargets, SoftTargets]:
+        """Make the targets of a batch.
+
+        Args:
+            data_samples: With ``gt_label`` and, where there is a map, ``token_label``.
+            inputs: The pictures, for their size and device.
+            grid: Rows and columns of tokens.
+
+        Returns:
+            Targets of the class token (B,) and of the tokens (B, rows * columns).
+        """
+        num_classes, smoothing = self.head.num_classes, self.label_smooth_val
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        labels = labels.to(inputs.device)
+        cls_targets = label_targets(labels, num_classes, smoothing)
+        token_targets = label_targets(
+            labels[:, None].expand(-1, grid[0] * grid[1]), num_classes, smoothing
+        )
+        chosen = [i for i, s in enumerate(data_samples) if TOKEN_LABEL_KEY in s]
+        if chosen:
+            maps = stack_label_maps([data_samples[i] for i in chosen], num_classes)
+            scores, classes = (
+                torch.as_tensor(part).to(inputs.device, non_blocking=True)
+                for part in (maps.scores, maps.classes)
+            )
+            # The tokens cover the picture as it is padded, to multiples of 16.
+            height, width = inputs.shape[-2:]
+            padded = np.diag(
+                [grid[1] * PATCH_SIZE / width, grid[0] * PATCH_SIZE / height, 1]
+            )
+            of_tokens, of_pictures = (
+                label_map_targets(
+                    scores,
+                    classes,
+                    maps.matrix @ cover,
+                    maps.frames @ cover,
+                    cells,
+                    num_classes,
+                    smoothing,
+                )
+                for cover, cells in ((padded, grid), (np.eye(3), (1, 1)))
+            )
+            of_pictures = SoftTargets(*(part[:, 0] for part in of_pictures))
+            index = torch.tensor(chosen, device=inputs.device)
+            cls_targets = put_targets(cls_targets, index, of_pictures)
+            token_targets = put_targets(token_targets, index, of_tokens)
+        if self.ground_truth:
+            cls_targets = ground_truth_targets(
+                cls_targets, labels, smoothing, num_classes
+            )
+        return cls_targets, token_targets
+
+
+def stack_label_maps(data_samples: list[DataSample], num_classes: int) -> TokenLabel:
+    """Stack the label maps of samples that have one.
+
+    Returns:
+        Shapes (B, k, h, w), (B, 3, 3) and (B, n, 3, 3), for as many frames as the
+        sample with the most has; where there are fewer, the picture itself is one.
+
+    Raises:
+        DataError: Their shapes differ, or a class is not one of the head's.
+    """
+    labels = [sample.get(TOKEN_LABEL_KEY) for sample in data_samples]
+    for label, sample in zip(labels, data_samples, strict=True):
+        name = sample.get('img_path', 'a picture')
+        if label.scores.shape != labels[0].scores.shape:
+            raise DataError(
+                f'the label map of {name} has shape {label.scores.shape} (k, h, w), '
+                f'another one {labels[0].scores.shape}: make them all alike'
+            )
+        if label.classes.max() >= num_classes:
+            raise DataError(
+                f'the label map of {name} has class {label.classes.max()}, but the '
+                f"head's num_classes is {num_classes}"
+            )
+    most = max(len(label.frames) for label in labels)
+    frames = np.tile(np.eye(3), (len(labels), most, 1, 1))
+    for own, label in zip(frames, labels, strict=True):
+        own[: len(label.frames)] = label.frames
+    return TokenLabel(
+        np.stack([label.scores for label in labels]),
+        np.stack([label.classes for label in labels]).astype(np.int32),
+        np.stack([label.matrix for label in labels]),
+        frames,
+    )

@@ -1,0 +1,173 @@
+"""A data set of pictures together with their label maps."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from mmpretrain.datasets.transforms import PackInputs
+
+from volo.errors import ConfigError, MissingLabelMapError
+
+from .geometry import GEOMETRY_KEY, StartGeometry, track
+from .maps import LabelMapFolder, label_key
+from .packed import PackedLabelMaps, open_label_maps
+
+#: Field of a data sample, and key of a pipeline's results, with a :class:`TokenLabel`.
+TOKEN_LABEL_KEY = 'token_label'
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenLabel:
+    """A label map, and which part of it an augmented picture shows.
+
+    Arrays, not tensors: the few kilobytes travel faster from a worker so.
+
+    Attributes:
+        scores: As in :class:`volo.token_label.LabelMap`, shape (k, h, w).
+        classes: Shape (k, h, w).
+        matrix: From fractions of the augmented picture to fractions of the whole
+            picture, shape (3, 3).
+        frames: From there to fractions of pictures that its pixels must lie in, shape
+            (n, 3, 3): see :class:`volo.token_label.geometry.Geometry`.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    matrix: np.ndarray
+    frames: np.ndarray
+
+
+class LoadTokenLabel(BaseTransform):
+    """Adds a picture's :class:`TokenLabel` to the results of a tracked pipeline.
+
+    Args:
+        label_maps: The store.
+        img_prefix: Folder that pictures are named from.
+        skip_missing: Leave a picture without a label map as it is.
+        transposed: Maps are stored as (2, k, w, h).
+    """
+
+    def __init__(
+        self,
+        label_maps: LabelMapFolder | PackedLabelMaps,
+        img_prefix: str,
+        skip_missing: bool,
+        transposed: bool,
+    ) -> None:
+        self.label_maps = label_maps
+        self.img_prefix = img_prefix
+        self.skip_missing = skip_missing
+        self.transposed = transposed
+
+    def transform(self, results: dict) -> dict:
+        """Read the map of ``img_path``.
+
+        Raises:
+            DataError: It is broken, or missing and must not be.
+        """
+        try:
+            label_map = self.label_maps.read(
+                label_key(results['img_path'], self.img_prefix)
+            )
+        except MissingLabelMapError as error:
+            if self.skip_missing:
+                return results
+            raise MissingLabelMapError(
+                f"{error}; or set the data set's missing='label' to train such "
+                'pictures on their labels alone'
+            ) from None
+        maps = (label_map.scores, label_map.classes)
+        if self.transposed:
+            maps = (part.swapaxes(1, 2) for part in maps)
+        geometry = results[GEOMETRY_KEY]
+        frames = np.array(geometry.frames).reshape(-1, 3, 3)
+        results[TOKEN_LABEL_KEY] = TokenLabel(*maps, geometry.matrix, frames)
+        return results
+
+
+@DATASETS.register_module()
+class TokenLabelDataset:
+    """Puts label maps beside the pictures of any of mmpretrain's data sets.
+
+    The pipeline stays as it is written for pictures alone. Its transforms are followed
+    (:func:`volo.token_label.geometry.track`), and what
+    :class:`volo.models.TokenLabelClassifier` needs is packed into the field
+    ``token_label`` of the data sample.
+
+    Args:
+        dataset: The pictures; its pipeline ends in ``PackInputs``.
+        label_root: The label maps: a folder of ``.pt`` files or a packed store, below
+            the data set's ``data_root`` unless it is absolute. A map is named like its
+            picture below the data set's ``img_path`` prefix.
+        missing: ``'error'``, or ``'label'`` to train a picture without a map on its
+            label alone.
+        transposed: Maps are stored with rows and columns exchanged.
+        published_axes: Read the transposed crop of the map, as the authors' code does
+            (it hands row and column to a crop that takes x and y). For reproducing
+            their numbers only: the targets do not fit the pictures then.
+
+    Raises:
+        ConfigError: The pipeline moves pixels in a way that cannot be followed.
+        DataError: There are no label maps at ``label_root``.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | BaseDataset,
+        label_root: str,
+        missing: str = 'error',
+        transposed: bool = False,
+        published_axes: bool = False,
+    ) -> None:
+        if missing not in ('error', 'label'):
+            raise ConfigError(f"missing is 'error' or 'label', got {missing!r}")
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+        self.dataset = dataset
+        self._label_root = Path(dataset.data_root or '') / label_root
+        self._skip_missing = missing == 'label'
+        self._transposed = transposed
+        self._add_to_pipeline(published_axes)
+
+    def _add_to_pipeline(self, published_axes: bool) -> None:
+        pipeline = self.dataset.pipeline
+        *transforms, pack = track(pipeline.transforms, published_axes)
+        if not isinstance(pack, PackInputs):
+            raise ConfigError(
+                'a pipeline with token labels ends in PackInputs, not in '
+                f'{type(pack).__name__}'
+            )
+        pack.algorithm_keys = (*pack.algorithm_keys, TOKEN_LABEL_KEY)
+        load = LoadTokenLabel(
+            open_label_maps(self._label_root),
+            self.dataset.data_prefix['img_path'],
+            self._skip_missing,
+            self._transposed,
+        )
+        pipeline.transforms = [StartGeometry(), *transforms, load, pack]
+
+    @property
+    def metainfo(self) -> dict:
+        """The data set's."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """List the samples, if that has not been done."""
+        self.dataset.full_init()
+
+    def get_data_info(self, idx: int) -> dict:
+        """Return what is known of a sample before its picture is loaded."""
+        return self.dataset.get_data_info(idx)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the classes of a sample."""
+        return self.dataset.get_cat_ids(idx)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, idx: int) -> dict:
+        return self.dataset[idx]
