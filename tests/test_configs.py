@@ -74,7 +74,7 @@ def test_data_sets_and_pipelines_build(path):
         dataset = DATASETS.build(
             dict(cfg[f'{split}_dataloader'].dataset, lazy_init=True)
         )
-        assert len(dataset.pipeline.transforms) > 2
+        assert len(getattr(dataset, 'dataset', dataset).pipeline.transforms) > 2
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -96,6 +96,36 @@ def test_cityscapes_is_the_published_recipe():
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
     assert cfg.model.test_cfg.mode == 'slide'
     assert cfg.model.auxiliary_head.loss_decode.loss_weight == 0.4
+
+
+def test_imagenet_is_the_published_recipe():
+    cfg = read(package_data_root() / 'configs/volo_d1_imagenet.py')
+    assert cfg.train_dataloader.dataset.type == 'TokenLabelDataset'
+    assert cfg.optim_wrapper.optimizer.lr == 1.6e-3
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.05
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.train_cfg.max_epochs == 310
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
+    model = cfg.model
+    assert model.backbone.drop_path_rate == 0.1
+    assert model.mix_token_alpha == 1.0 and model.label_smooth_val == 0.1
+    assert model.head.dense_weight == 0.5
+    assert 'train_cfg' not in model  # neither mixup nor cutmix
+
+
+def test_fine_tuning_is_the_published_recipe():
+    cfg = read(package_data_root() / 'configs/volo_d1_384_imagenet.py')
+    assert cfg.optim_wrapper.optimizer.lr == 8e-6
+    assert cfg.optim_wrapper.optimizer.weight_decay == 1e-8
+    schedule = cfg.param_scheduler
+    assert (schedule.T_max, schedule.warmup, schedule.eta_min) == (30, 5, 4e-6)
+    assert cfg.train_cfg.max_epochs == 30
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
+    assert cfg.model.ground_truth and cfg.model.backbone.img_size == 384
+    train = cfg.train_dataloader.dataset.dataset.pipeline
+    assert [crop.scale for (crop,) in train[1].transforms] == [384, 384]
+    test = cfg.test_dataloader.dataset.pipeline
+    assert test[1].scale == round(384 / 0.96) and test[2].crop_size == 384
 
 
 def test_no_weight_decay_on_norms_and_tokens():

@@ -44,20 +44,17 @@ class LoadTokenLabel(BaseTransform):
     """Adds a picture's :class:`TokenLabel` to the results of a tracked pipeline.
 
     Args:
-        label_maps: The store.
         img_prefix: Folder that pictures are named from.
         skip_missing: Leave a picture without a label map as it is.
         transposed: Maps are stored as (2, k, w, h).
+
+    Attributes:
+        label_maps: The store; to be set before the first sample.
     """
 
-    def __init__(
-        self,
-        label_maps: LabelMapFolder | PackedLabelMaps,
-        img_prefix: str,
-        skip_missing: bool,
-        transposed: bool,
-    ) -> None:
-        self.label_maps = label_maps
+    label_maps: LabelMapFolder | PackedLabelMaps
+
+    def __init__(self, img_prefix: str, skip_missing: bool, transposed: bool) -> None:
         self.img_prefix = img_prefix
         self.skip_missing = skip_missing
         self.transposed = transposed
@@ -108,6 +105,7 @@ class TokenLabelDataset:
         published_axes: Read the transposed crop of the map, as the authors' code does
             (it hands row and column to a crop that takes x and y). For reproducing
             their numbers only: the targets do not fit the pictures then.
+        lazy_init: Do not look for pictures and label maps yet.
 
     Raises:
         ConfigError: The pipeline moves pixels in a way that cannot be followed.
@@ -121,33 +119,32 @@ class TokenLabelDataset:
         missing: str = 'error',
         transposed: bool = False,
         published_axes: bool = False,
+        lazy_init: bool = False,
     ) -> None:
         if missing not in ('error', 'label'):
             raise ConfigError(f"missing is 'error' or 'label', got {missing!r}")
         if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
+            dataset = DATASETS.build(dict(lazy_init=lazy_init) | dataset)
         self.dataset = dataset
-        self._label_root = Path(dataset.data_root or '') / label_root
-        self._skip_missing = missing == 'label'
-        self._transposed = transposed
+        self.label_root = Path(dataset.data_root or '') / label_root
+        self._load = LoadTokenLabel(
+            dataset.data_prefix['img_path'], missing == 'label', transposed
+        )
         self._add_to_pipeline(published_axes)
+        if not lazy_init:
+            self.full_init()
 
     def _add_to_pipeline(self, published_axes: bool) -> None:
         pipeline = self.dataset.pipeline
-        *transforms, pack = track(pipeline.transforms, published_axes)
+        *transforms, pack = pipeline.transforms
         if not isinstance(pack, PackInputs):
             raise ConfigError(
                 'a pipeline with token labels ends in PackInputs, not in '
                 f'{type(pack).__name__}'
             )
         pack.algorithm_keys = (*pack.algorithm_keys, TOKEN_LABEL_KEY)
-        load = LoadTokenLabel(
-            open_label_maps(self._label_root),
-            self.dataset.data_prefix['img_path'],
-            self._skip_missing,
-            self._transposed,
-        )
-        pipeline.transforms = [StartGeometry(), *transforms, load, pack]
+        tracked = track(transforms, published_axes)
+        pipeline.transforms = [StartGeometry(), *tracked, self._load, pack]
 
     @property
     def metainfo(self) -> dict:
@@ -155,8 +152,9 @@ class TokenLabelDataset:
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """List the samples, if that has not been done."""
+        """List the samples and open the label maps."""
         self.dataset.full_init()
+        self._load.label_maps = open_label_maps(self.label_root)
 
     def get_data_info(self, idx: int) -> dict:
         """Return what is known of a sample before its picture is loaded."""

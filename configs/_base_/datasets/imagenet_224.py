@@ -7,24 +7,39 @@ data_root = 'data/imagenet/'
 bgr_mean = [103.53, 116.28, 123.675]
 bgr_std = [57.375, 57.12, 58.395]
 
+# Published: bilinear or bicubic by chance, for the crop and for every augmentation.
+interpolations = ('bilinear', 'bicubic')
+random_resized_crop = dict(
+    type='RandomChoice',
+    transforms=[
+        [dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation=i)]
+        for i in interpolations
+    ],
+)
+# One of the two policies of rand-m9-mstd0.5-inc1.
+random_policy = dict(
+    type='RandomChoice',
+    transforms=[
+        [
+            dict(
+                type='RandAugment',
+                policies='timm_increasing',
+                num_policies=1,
+                total_level=10,
+                magnitude_level=9,
+                magnitude_std=0.5,
+                hparams=dict(pad_val=[104, 116, 124], interpolation=i),
+            )
+        ]
+        for i in interpolations
+    ],
+)
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    random_resized_crop,
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
+    random_policy,
+    random_policy,
     dict(
         type='RandomErasing',
         erase_prob=0.25,
