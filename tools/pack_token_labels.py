@@ -19,7 +19,7 @@ from rich.progress import Progress
 from volo.engine.cli import run_cli
 from volo.errors import DataError
 from volo.token_label.maps import LabelMapFolder
-from volo.token_label.packed import PackedWriter
+from volo.token_label.packed_writer import PackedWriter
 
 
 def pack(folder: LabelMapFolder, writer: PackedWriter) -> None:

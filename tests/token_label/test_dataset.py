@@ -47,7 +47,10 @@ def folder(tmp_path):
 
 def build(folder, pipeline=PIPELINE, **options):
     dataset = dict(
-        type='ImageFolder', data_root=str(folder), data_prefix='train', pipeline=pipeline
+        type='ImageFolder',
+        data_root=str(folder),
+        data_prefix='train',
+        pipeline=pipeline,
     )
     return DATASETS.build(
         dict(type='TokenLabelDataset', dataset=dataset, label_root='maps') | options
@@ -112,7 +115,9 @@ def test_workers_can_load_it(folder):
 
 def test_a_missing_map_is_an_error_or_the_label(folder):
     (folder / 'maps/a/2.pt').unlink()
-    with pytest.raises(MissingLabelMapError, match=r"a/2\.pt: no such.*missing='label'"):
+    with pytest.raises(
+        MissingLabelMapError, match=r"a/2\.pt: no such.*missing='label'"
+    ):
         build(folder)[1]
     sample = build(folder, missing='label')[1]['data_samples']
     assert 'token_label' not in sample and sample.gt_label.item() == 0

@@ -2,7 +2,8 @@
 
 from .dataset import TokenLabel, TokenLabelDataset
 from .maps import LabelMap, LabelMapFolder, label_key, read_label_map, write_label_map
-from .packed import PackedLabelMaps, PackedWriter, open_label_maps
+from .packed import PackedLabelMaps, open_label_maps
+from .packed_writer import PackedWriter
 from .targets import SoftTargets, label_map_targets, label_targets
 
 __all__ = [

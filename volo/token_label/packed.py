@@ -18,22 +18,18 @@ import bisect
 import functools
 import json
 import os
-import shutil
-import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from volo.errors import ConfigError, DataError, MissingLabelMapError
+from volo.errors import DataError, MissingLabelMapError
 
 from .maps import LabelMap, LabelMapFolder
 
 VERSION = 1
-#: So many maps an interruption can cost; each flush waits for the disk.
-WRITES_PER_FLUSH = 512
 
 
 class PackedLabelMaps:
@@ -51,7 +47,7 @@ class PackedLabelMaps:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        meta = _read_meta(self.root)
+        meta = read_meta(self.root)
         if not meta['complete']:
             written = np.count_nonzero(self._files.checksums)
             raise DataError(
@@ -62,8 +58,8 @@ class PackedLabelMaps:
         len(self)  # Opens the files: what is wrong with them shows here.
 
     @functools.cached_property
-    def _files(self) -> '_Files':
-        return _Files(self.root, 'r')
+    def _files(self) -> 'StoreFiles':
+        return StoreFiles(self.root, 'r')
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickled, a memory map would become a copy of the whole file.
@@ -74,7 +70,7 @@ class PackedLabelMaps:
 
     def keys(self) -> Iterator[str]:
         """Yield the name of every map, sorted."""
-        return map(_decode, self._files.keys)
+        return map(decode_key, self._files.keys)
 
     def read(self, key: str) -> LabelMap:
         """Read one map; its arrays are copies, with int32 classes.
@@ -102,210 +98,9 @@ class PackedLabelMaps:
         """
         for row in self._files.broken_rows():
             raise DataError(
-                f'{self.root}: the map of {_decode(self._files.keys[row])} has changed '
-                'since it was written. Restore the store or pack it again'
+                f'{self.root}: the map of {decode_key(self._files.keys[row])} has '
+                'changed since it was written. Restore the store or pack it again'
             )
-
-
-class PackedWriter:
-    """Write a packed store; made by :meth:`create` or :meth:`open`.
-
-    Several processes of one machine may write at once, each its own keys. One of
-    them calls :meth:`finish` after the others have called :meth:`flush`.
-
-    Attributes:
-        num_classes: All class indices are below it; None: finished, it is found out.
-    """
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-        meta = _read_meta(self.root)
-        self.num_classes: int | None = meta['num_classes']
-        self._complete: bool = meta['complete']
-        self._files = _Files(self.root, 'r' if self._complete else 'r+')
-        self._pending: dict[int, int] = {}
-
-    @classmethod
-    def open(cls, root: str | Path) -> 'PackedWriter':
-        """Open a store that exists, to write more of its maps.
-
-        Raises:
-            DataError: It is no packed store, or is broken.
-        """
-        return cls(root)
-
-    @classmethod
-    def create(
-        cls,
-        root: str | Path,
-        keys: Iterable[str],
-        shape: tuple[int, int, int],
-        num_classes: int | None = None,
-        dtype: Literal['float16', 'float32'] = 'float16',
-    ) -> 'PackedWriter':
-        """Make an empty store, or open the one that is there to go on with it.
-
-        Args:
-            root: The store's folder.
-            keys: The names of all maps.
-            shape: (k, h, w) of every map.
-            num_classes: All class indices are below it. None: find out; they must
-                then be below 65536.
-            dtype: What scores are rounded to.
-
-        Raises:
-            ConfigError: The shape, number of classes or dtype cannot be.
-            DataError: There are no keys or one comes twice; or ``root`` holds other
-                maps or other files; or it cannot be written.
-        """
-        root = Path(root)
-        if len(shape) != 3 or min(shape) < 1:
-            raise ConfigError(f'shape must be (k, h, w), at least 1 each, not {shape}')
-        # 2**31: classes are read as int32.
-        if num_classes is not None and not 1 <= num_classes <= 2**31:
-            raise ConfigError(f'num_classes must be from 1 to 2**31, not {num_classes}')
-        if dtype not in ('float16', 'float32'):
-            raise ConfigError(f'dtype must be float16 or float32, not {dtype}')
-        names = np.array([_encode(key) for key in keys])
-        if not names.size:
-            raise DataError(f'{root}: there are no label maps to pack')
-        names.sort()
-        twice = names[1:][names[1:] == names[:-1]]
-        if twice.size:
-            raise DataError(f'{root}: the key {_decode(twice[0])} comes twice')
-
-        if not is_packed(root):
-            _make_store(root, names, shape, num_classes, dtype)
-        writer = cls(root)
-        writer._check_same(names, tuple(shape), num_classes, dtype)
-        return writer
-
-    def _check_same(
-        self,
-        names: np.ndarray,
-        shape: tuple[int, ...],
-        num_classes: int | None,
-        dtype: str,
-    ) -> None:
-        found = self._files
-        there: object = None
-        if found.scores.shape[1:] != shape:
-            there, asked = f'shape {found.scores.shape[1:]}', str(shape)
-        elif found.scores.dtype != dtype:
-            there, asked = f'scores in {found.scores.dtype}', dtype
-        # A complete store has found out what it was not told.
-        elif self.num_classes != num_classes and (num_classes or not self._complete):
-            there, asked = f'num_classes {self.num_classes}', str(num_classes)
-        elif not np.array_equal(found.keys, names):
-            one = _decode(np.setxor1d(found.keys, names)[0])
-            there = f'{len(found.keys)} maps under other keys'
-            asked = f'{len(names)} ({one} is only in one of the two)'
-        if there:
-            raise DataError(
-                f'{self.root} is a packed store of {there}, not {asked}. Name another '
-                'folder, or delete that one first'
-            )
-
-    def missing(self) -> list[str]:
-        """Return the keys of all maps that are not written yet, sorted."""
-        self.flush()
-        rows = np.flatnonzero(self._files.checksums == 0)
-        return [_decode(self._files.keys[row]) for row in rows]
-
-    def write(self, key: str, label_map: LabelMap) -> None:
-        """Write one map.
-
-        Args:
-            key: One of the store's keys.
-            label_map: Of the store's shape. Its scores are rounded to the store's
-                dtype.
-
-        Raises:
-            DataError: The map does not fit the store, the store has no such key, is
-                complete or cannot be written.
-        """
-        files = self._files
-        if self._complete:
-            raise DataError(f'{self.root} is complete: {key} cannot be written to it')
-        row = files.find(key)
-        if row is None:
-            raise DataError(f'{key}: {self.root} was made without this key')
-        shape = files.scores.shape[1:]
-        for array in (label_map.scores, label_map.classes):
-            if array.shape != shape:
-                raise DataError(
-                    f'{key}: the map has shape {array.shape}, but {self.root} is of '
-                    f'maps of {shape}'
-                )
-        with np.errstate(over='ignore'):
-            scores = label_map.scores.astype(files.scores.dtype, order='C')
-        if not np.isfinite(scores).all():
-            raise DataError(f'{key}: a score is not finite in {scores.dtype}')
-        low, high = int(label_map.classes.min()), int(label_map.classes.max())
-        limit = self.num_classes or np.iinfo(files.classes.dtype).max + 1
-        if low < 0 or high >= limit:
-            raise DataError(
-                f'{key}: class {low if low < 0 else high} is none of the {limit} '
-                f'for which {self.root} was made. Give another number of '
-                'classes and another folder'
-            )
-        classes = label_map.classes.astype(files.classes.dtype, order='C')
-        files.scores[row], files.classes[row] = scores, classes
-        self._pending[row] = _checksum(scores, classes)
-        if len(self._pending) >= WRITES_PER_FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Bring to the disk what was written so far.
-
-        Raises:
-            DataError: It cannot be written.
-        """
-        if not self._pending:
-            return
-        files = self._files
-        try:
-            # Data first: a checksum on the disk says that its map is there too.
-            files.scores.flush()
-            files.classes.flush()
-            files.checksums[list(self._pending)] = list(self._pending.values())
-            files.index.flush()
-        except OSError as error:
-            raise DataError(f'{self.root} cannot be written: {error}') from error
-        self._pending.clear()
-
-    def finish(self) -> PackedLabelMaps:
-        """Compare all that is in the files with its checksums, then open the store.
-
-        Raises:
-            DataError: Maps are missing or have not reached the disk as written. The
-                latter are missing from then on, so that they can be written again.
-        """
-        missing = self.missing()
-        if missing:
-            raise DataError(
-                f'{self.root}: {len(missing)} of {len(self._files.index)} maps are not '
-                f'written yet, such as {missing[0]}'
-            )
-        if self._complete:
-            maps = PackedLabelMaps(self.root)
-            maps.verify()
-            return maps
-        files = _Files(self.root, 'r')
-        broken = list(files.broken_rows())
-        if broken:
-            self._files.checksums[broken] = 0
-            self._files.index.flush()
-            raise DataError(
-                f'{self.root}: {len(broken)} maps are not what was written, such as '
-                f'{_decode(files.keys[broken[0]])}. Run the same command again to '
-                'write them again'
-            )
-        if self.num_classes is None:
-            self.num_classes = int(files.classes.max()) + 1
-        _write_meta(self.root, self.num_classes, complete=True)
-        self._complete = True
-        return PackedLabelMaps(self.root)
 
 
 def is_packed(root: str | Path) -> bool:
@@ -324,7 +119,7 @@ def open_label_maps(root: str | Path) -> LabelMapFolder | PackedLabelMaps:
     return PackedLabelMaps(root) if is_packed(root) else LabelMapFolder(root)
 
 
-class _Files:
+class StoreFiles:
     """The arrays of a store, memory-mapped in mode ``r`` or ``r+``."""
 
     def __init__(self, root: Path, mode: Literal['r', 'r+']) -> None:
@@ -350,14 +145,16 @@ class _Files:
         self.keys, self.checksums = plain['key'], plain['checksum']
 
     def find(self, key: str) -> int | None:
+        """Return the row of a key, None if the store does not have it."""
         # np.searchsorted would copy all keys, which lie apart, at every call.
-        name = _encode(key)
+        name = encode_key(key)
         row = bisect.bisect_left(self.keys, name)
         return row if row < len(self.keys) and self.keys[row] == name else None
 
     def broken_rows(self) -> Iterator[int]:
+        """Yield the rows whose content is not what their checksums say."""
         for row, checksum in enumerate(self.checksums):
-            if _checksum(self.scores[row], self.classes[row]) != checksum:
+            if record_checksum(self.scores[row], self.classes[row]) != checksum:
                 yield row
 
 
@@ -372,47 +169,12 @@ def _open_array(path: Path, mode: Literal['r', 'r+']) -> np.memmap:
         ) from error
 
 
-def _make_store(
-    root: Path,
-    names: np.ndarray,
-    shape: tuple[int, int, int],
-    num_classes: int | None,
-    dtype: str,
-) -> None:
-    """Make a store without maps beside ``root``, then put it there whole."""
-    classes = '<u2' if num_classes is None or num_classes <= 2**16 else '<u4'
-    part = root.with_name(f'.{root.name}.{uuid.uuid4().hex}.part')
-    arrays = {
-        'scores': ('<f2' if dtype == 'float16' else '<f4', (len(names), *shape)),
-        'classes': (classes, (len(names), *shape)),
-        'index': ([('key', names.dtype), ('checksum', '<u4')], (len(names),)),
-    }
-    try:
-        part.mkdir(parents=True)
-        for name, (kind, size) in arrays.items():
-            path = part / f'{name}.npy'
-            array = np.lib.format.open_memmap(path, 'w+', np.dtype(kind), size)
-            # A disk that is full later would kill the process without a word.
-            if hasattr(os, 'posix_fallocate'):
-                with path.open('r+b') as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            if name == 'index':
-                array['key'] = names
-                array.flush()
-        _write_meta(part, num_classes, complete=False)
-        os.replace(part, root)
-    except OSError as error:
-        # Another process may have made the same store in the meantime.
-        if not is_packed(root):
-            raise DataError(
-                f'{root} cannot be made: {error}. Name a folder that does not exist, '
-                'where there is space'
-            ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def read_meta(root: Path) -> dict[str, Any]:
+    """Read ``meta.json``.
 
-
-def _read_meta(root: Path) -> dict[str, Any]:
+    Raises:
+        DataError: It is missing, broken or of another version.
+    """
     path = root / 'meta.json'
     try:
         meta = json.loads(path.read_bytes())
@@ -430,7 +192,12 @@ def _read_meta(root: Path) -> dict[str, Any]:
     return meta
 
 
-def _write_meta(root: Path, num_classes: int | None, complete: bool) -> None:
+def write_meta(root: Path, num_classes: int | None, complete: bool) -> None:
+    """Write ``meta.json``, whole or not at all.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     path = root / 'meta.json'
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     meta = {'version': VERSION, 'num_classes': num_classes, 'complete': complete}
@@ -446,15 +213,18 @@ def _write_meta(root: Path, num_classes: int | None, complete: bool) -> None:
         part.unlink(missing_ok=True)
 
 
-def _checksum(scores: np.ndarray, classes: np.ndarray) -> int:
+def record_checksum(scores: np.ndarray, classes: np.ndarray) -> int:
+    """Return the checksum of a map as it is stored, never 0."""
     # 0 is taken: it says that there is no map yet.
     return zlib.crc32(classes, zlib.crc32(scores)) or 1
 
 
-def _encode(key: str) -> bytes:
+def encode_key(key: str) -> bytes:
+    """Return a key as it is stored."""
     # Surrogates stand for what is not UTF-8 in the name of a file.
     return key.encode('utf-8', 'surrogateescape')
 
 
-def _decode(name: bytes) -> str:
+def decode_key(name: bytes) -> str:
+    """Return a key from how it is stored."""
     return name.decode('utf-8', 'surrogateescape')
