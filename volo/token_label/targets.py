@@ -17,6 +17,10 @@ import torch.nn.functional as F
 
 from .sampling import sample_cells
 
+# So many label maps are worked on at a time: the temporaries are several times as large
+# as the targets.
+_PICTURES = 32
+
 
 class SoftTargets(NamedTuple):
     """Distributions over C classes: a constant, and more or less than it in K classes.
@@ -25,7 +29,7 @@ class SoftTargets(NamedTuple):
 
     Attributes:
         background: Shape (...).
-        classes: Class indices, int64, shape (..., K). The same class may occur twice.
+        classes: Class indices, int32, shape (..., K). The same class may occur twice.
         weights: Shape (..., K); 0 where fewer than K classes are needed.
     """
 
@@ -36,7 +40,7 @@ class SoftTargets(NamedTuple):
     def to_dense(self, num_classes: int) -> torch.Tensor:
         """Return the distributions themselves, shape (..., num_classes)."""
         dense = self.background[..., None].expand(*self.background.shape, num_classes)
-        return dense.scatter_add(-1, self.classes, self.weights)
+        return dense.scatter_add(-1, self.classes.long(), self.weights)
 
     def flip(self) -> 'SoftTargets':
         """Reverse the order of the samples, the first dimension."""
@@ -57,7 +61,7 @@ def label_targets(
         labels.shape, label_smooth_val / num_classes, device=labels.device
     )
     weights = torch.full_like(background, 1 - label_smooth_val)
-    return SoftTargets(background, labels[..., None], weights[..., None])
+    return SoftTargets(background, labels[..., None].int(), weights[..., None])
 
 
 def label_map_targets(
@@ -76,7 +80,7 @@ def label_map_targets(
 
     Args:
         scores: Of the label maps, shape (B, k, h, w).
-        classes: Their classes, integer, shape (B, k, h, w).
+        classes: Their classes, int32, shape (B, k, h, w).
         matrices: Where the augmented pictures came from, (B, 3, 3): see
             :class:`volo.token_label.geometry.Geometry`.
         frames: What their pixels must have passed, (B, n, 3, 3), n = 0 for crops.
@@ -90,6 +94,33 @@ def label_map_targets(
         Targets of rows * columns tokens, row by row, shapes (B, R * C) and
         (B, R * C, K).
     """
+    parts = [
+        _label_map_targets(*part, grid, num_classes, label_smooth_val)
+        for part in zip(
+            scores.split(_PICTURES),
+            classes.split(_PICTURES),
+            *(
+                np.split(m, range(_PICTURES, len(m), _PICTURES))
+                for m in (matrices, frames)
+            ),
+            strict=True,
+        )
+    ]
+    most = max(part.classes.shape[-1] for part in parts)
+    return SoftTargets(
+        *(torch.cat(same) for same in zip(*(_widen(p, most) for p in parts), strict=True))
+    )
+
+
+def _label_map_targets(
+    scores: torch.Tensor,
+    classes: torch.Tensor,
+    matrices: np.ndarray,
+    frames: np.ndarray,
+    grid: tuple[int, int],
+    num_classes: int,
+    label_smooth_val: float,
+) -> SoftTargets:
     cells, cell_weights = sample_cells(
         matrices, frames, grid, tuple(scores.shape[-2:]), scores.device
     )
@@ -130,7 +161,7 @@ def _add_up(
     starts = F.pad(classes[..., 1:] != classes[..., :-1], (1, 0))
     place = starts.cumsum(dim=-1)
     return (
-        torch.zeros_like(place).scatter_(-1, place, classes.long()),
+        torch.zeros_like(classes).scatter_(-1, place, classes),
         torch.zeros_like(values).scatter_add_(-1, place, values),
         torch.arange(place.shape[-1], device=place.device) <= place[..., -1:],
     )
@@ -208,10 +239,15 @@ def put_targets(
         index: Places of the others, shape (b,).
         others: Shape (b, ...).
     """
-    room = (0, others.classes.shape[-1] - targets.classes.shape[-1])
-    padded = SoftTargets(
-        targets.background, F.pad(targets.classes, room), F.pad(targets.weights, room)
-    )
+    wide = _widen(targets, others.classes.shape[-1])
     return SoftTargets(
-        *(a.index_copy(0, index, b) for a, b in zip(padded, others, strict=True))
+        *(a.index_copy(0, index, b) for a, b in zip(wide, others, strict=True))
+    )
+
+
+def _widen(targets: SoftTargets, listed: int) -> SoftTargets:
+    """Return the same targets with room for ``listed`` classes, at least as many."""
+    room = (0, listed - targets.classes.shape[-1])
+    return SoftTargets(
+        targets.background, F.pad(targets.classes, room), F.pad(targets.weights, room)
     )
