@@ -35,7 +35,7 @@ def main() -> None:
         help='training pictures of each class, and a fifth as many for validation',
     )
     parser.add_argument(
-        '--epochs', type=int, help="length of the pretraining, if not the config's"
+        '--epochs', type=int, help='length of each of the two classification trainings'
     )
     parser.add_argument(
         '--iterations',

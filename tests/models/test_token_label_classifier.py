@@ -112,6 +112,37 @@ def test_every_parameter_receives_a_gradient():
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.slow
+def test_compiled_losses_and_gradients_are_the_same():
+    model = classifier()
+    compiled = torch.compile(model.forward, backend='aot_eager')
+    pictures = torch.rand(3, 3, 64, 64)
+    for seed in range(2):  # another box, other label maps
+        samples = [sample(i, seed=3 * seed + i) for i in range(3)]
+        gradients = []
+        for forward in (model.forward, compiled):
+            np.random.seed(seed)
+            model.zero_grad()
+            sum(forward(pictures, samples, mode='loss').values()).backward()
+            gradients.append([p.grad.clone() for p in model.parameters()])
+        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+
+
+def test_trains_under_bf16_autocast():
+    model = classifier()
+    pictures = torch.rand(3, 3, 64, 64)
+    samples = [sample(i, seed=i) for i in range(3)]
+    losses = []
+    for enabled in (False, True):
+        np.random.seed(0)
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            losses.append(model.loss(pictures, samples))
+    sum(losses[1].values()).backward()
+    for name, value in losses[0].items():
+        assert losses[1][name].dtype == torch.float32
+        torch.testing.assert_close(losses[1][name], value, rtol=0.02, atol=0.0)
+
+
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_plain_labels_without_mixing_are_the_heads_own_loss(smoothing):
     model = classifier(mix_token_alpha=0, label_smooth_val=smoothing).train()

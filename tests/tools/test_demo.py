@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.toy import run_tool
+from volo.token_label import PackedLabelMaps
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +24,9 @@ def test_every_stage_runs_and_missed_bars_are_an_error(tmp_path):
     assert 'Traceback' not in done.stderr
     (error,) = [li for li in done.stderr.splitlines() if li.startswith('error: ')]
     assert 'top-1' in error and 'is below 85 %' in error
-    for stage in range(1, 6):
-        assert f'[{stage}/5]' in done.stdout
+    for stage in range(1, 8):
+        assert f'[{stage}/7]' in done.stdout
+    assert len(PackedLabelMaps(work_dir / 'token_labels')) == 35
     for name in ('predictions.png', 'curves.png'):
         assert Image.open(work_dir / name).width > 300
         assert name in done.stdout

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 import time
 import warnings
 from pathlib import Path
@@ -20,10 +21,15 @@ from .commands import relative, run_tool, thread_settings
 from .figures import draw_curves, draw_predictions
 from .results import last_checkpoint, read_curves, read_metric
 
-CLASSIFIER_CONFIG = 'volo_tiny_shapes'
+ANNOTATOR_CONFIG = 'volo_tiny_shapes'
+CLASSIFIER_CONFIG = 'volo_tiny_token_label_shapes'
 SEGMENTOR_CONFIG = 'volo_tiny_upernet_shapes'
 DEFAULT_DATA_ROOT = Path('data/shapes')
-STAGES = 5
+STAGES = 7
+
+# Together as long as the configs' own trainings: the second goes on from the first.
+ANNOTATOR_EPOCHS = 10
+CLASSIFIER_EPOCHS = 6
 
 MIN_TOP1 = 85.0
 """Top-1 accuracy in percent that a demo of full length must reach."""
@@ -49,7 +55,8 @@ class DemoOptions:
         data_root: Folder of the data set.
         pictures_per_class: Training pictures of each class; a fifth as many are
             drawn for validation.
-        epochs: Length of the classifier's training; None for the config's.
+        epochs: Length of the annotator's and of the classifier's training; None for
+            the demo's own.
         iterations: Length of each segmentor's training; None for the config's.
         check: Demand that the results reach the bars.
     """
@@ -104,6 +111,8 @@ class Demo:
     def __init__(self, options: DemoOptions) -> None:
         self.options = options
         work_dir = options.work_dir
+        self.annotator_dir = work_dir / 'annotator'
+        self.label_maps_dir = work_dir / 'token_labels'
         self.classifier_dir = work_dir / 'classifier'
         self.segmentor_dirs = {
             'pretrained': work_dir / 'segmentor_pretrained',
@@ -127,6 +136,8 @@ class Demo:
         """
         self._print_setting()
         self._draw_data()
+        self._train_annotator()
+        self._annotate()
         self._pretrain()
         self._segment()
         results = self._evaluate()
@@ -151,11 +162,41 @@ class Demo:
             count = sum(1 for _ in options.data_root.glob(f'images/{split}/*/*.jpg'))
             print(f'  {split}: {count} pictures of {len(SHAPE_CLASSES)} classes')
 
+    def _train_annotator(self) -> None:
+        self._header('train VOLO-tiny to name the shapes, with plain labels')
+        epochs = self.options.epochs or ANNOTATOR_EPOCHS
+        cfg_options = [*self._data_options(), f'train_cfg.max_epochs={epochs}']
+        self._train(ANNOTATOR_CONFIG, self.annotator_dir, cfg_options)
+
+    def _annotate(self) -> None:
+        self._header('let it say what it sees in every part of every picture')
+        log = self.options.work_dir / 'token_labels.log'
+        run_tool(
+            self._tools / 'generate_token_labels.py',
+            [
+                relative(self.options.data_root / 'images/train'),
+                relative(self.label_maps_dir),
+                '--config',
+                relative(config_path(ANNOTATOR_CONFIG)),
+                '--checkpoint',
+                relative(last_checkpoint(self.annotator_dir)),
+                '--packed',
+            ],
+            log,
+        )
+        print(f'  {log.read_text().splitlines()[-1]}')
+
     def _pretrain(self) -> None:
-        self._header('train VOLO-tiny to name the shapes')
-        cfg_options = self._data_options()
-        if self.options.epochs is not None:
-            cfg_options.append(f'train_cfg.max_epochs={self.options.epochs}')
+        self._header('go on with token labels: every token on its own target')
+        epochs = self.options.epochs or CLASSIFIER_EPOCHS
+        # Label maps are looked for below the data set.
+        label_root = os.path.relpath(self.label_maps_dir, self.options.data_root)
+        cfg_options = [
+            *self._data_options(),
+            f'train_cfg.max_epochs={epochs}',
+            f'load_from={relative(last_checkpoint(self.annotator_dir))}',
+            f'train_dataloader.dataset.label_root={label_root}',
+        ]
         self._train(CLASSIFIER_CONFIG, self.classifier_dir, cfg_options)
 
     def _segment(self) -> None:
@@ -306,6 +347,7 @@ class Demo:
         for label, path in (
             ('predictions', self.predictions_path),
             ('training curves', self.curves_path),
+            ('label maps', self.label_maps_dir),
             ('classifier', last_checkpoint(self.classifier_dir)),
             ('segmentor, pretrained', last_checkpoint(pretrained_dir)),
             ('segmentor, from scratch', last_checkpoint(scratch_dir)),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 
+@torch.compiler.disable  # A graph would hold the first draw for good.
 def draw_mix_mask(grid: tuple[int, int], alpha: float = 1.0) -> torch.Tensor:
     """Draw which tokens are taken from the other sample: a box, one for a batch.
 

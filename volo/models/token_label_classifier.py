@@ -105,7 +105,7 @@ class TokenLabelClassifier(ImageClassifier):
         feats = self.backbone.forward_tokens(tokens, tuple(inputs.shape[-2:]))
         if self.with_neck:
             feats = self.neck(feats)
-        kept = 1 - mask.float().mean().item()
+        kept = 1 - mask.float().mean()
         return self.head.soft_loss(
             feats,
             mix_targets(cls_targets, cls_targets.flip(), kept),
@@ -114,6 +114,7 @@ class TokenLabelClassifier(ImageClassifier):
             ),
         )
 
+    @torch.compiler.disable  # Python and numpy, with other numbers in every batch.
     @torch.no_grad()
     def make_targets(
         self,

@@ -108,7 +108,10 @@ def label_map_targets(
     ]
     most = max(part.classes.shape[-1] for part in parts)
     return SoftTargets(
-        *(torch.cat(same) for same in zip(*(_widen(p, most) for p in parts), strict=True))
+        *(
+            torch.cat(same)
+            for same in zip(*(_widen(p, most) for p in parts), strict=True)
+        )
     )
 
 

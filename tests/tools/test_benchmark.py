@@ -1,0 +1,49 @@
+import re
+
+import pytest
+
+from tests.toy import run_tool
+
+pytestmark = pytest.mark.slow
+
+
+def rows(output):
+    """The cells of a table, a list a row."""
+    return [
+        re.split(r'\s*│\s*', line)[1:-1] for line in output.splitlines() if '│' in line
+    ]
+
+
+def test_token_loss_compares_sparse_with_dense():
+    done = run_tool('benchmark.py', '--repeats', 1, 'token-loss', '--batch-size', 8)
+    assert done.returncode == 0, done.stderr
+    dense, sparse = rows(done.stdout)
+    assert (dense[0], sparse[0]) == ('dense', 'sparse')
+    # Allocations do not depend on how busy the machine is.
+    assert float(sparse[4]) < 0.5
+    assert 'threads, torch' in done.stdout
+
+
+def test_label_maps_compares_packed_with_folder():
+    done = run_tool('benchmark.py', '--repeats', 1, 'label-maps', '--count', 20)
+    assert done.returncode == 0, done.stderr
+    assert [row[0] for row in rows(done.stdout)] == ['folder', 'packed']
+
+
+def test_pipeline_compares_with_pictures_alone(toy):
+    done = run_tool(
+        *('benchmark.py', '--repeats', 1, 'pipeline'),
+        'configs/volo_tiny_token_label_shapes.py',
+        *('--data-root', toy / 'data', '--count', 8),
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row[0] for row in rows(done.stdout)] == [
+        *('pictures alone', 'label maps, .pt', 'label maps, packed')
+    ]
+
+
+def test_what_cannot_be_measured_is_said(toy):
+    done = run_tool('benchmark.py', 'token-loss', '--device', 'cuda')
+    assert done.returncode == 2 and 'there is no GPU' in done.stderr
+    done = run_tool('benchmark.py', 'pipeline', toy / 'classify.py')
+    assert done.returncode == 2 and 'no TokenLabelDataset' in done.stderr

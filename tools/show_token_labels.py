@@ -1,0 +1,70 @@
+"""Draw training pictures, their label maps and the targets of their tokens.
+
+python tools/show_token_labels.py configs/volo_d1_imagenet.py OUT [--count 8]
+
+A picture, its label map and an augmented crop with its targets, side by side: a person
+sees at a glance whether they agree.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, init_default_scope
+
+from volo.engine.cli import run_cli
+from volo.engine.launch import load_config, readable_errors
+from volo.errors import ConfigError, DataError
+from volo.models.volo import PATCH_SIZE
+from volo.token_label import TokenLabelDataset
+from volo.token_label.dataset import TOKEN_LABEL_KEY
+from volo.token_label.figures import draw_token_label
+from volo.token_label.generate import read_picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config with a TokenLabelDataset')
+    parser.add_argument('out', type=Path, help='folder for the drawings')
+    parser.add_argument('--count', type=int, default=8, help='pictures')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    args = parser.parse_args()
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.default_scope)
+    with readable_errors(cfg):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    if not isinstance(dataset, TokenLabelDataset):
+        raise ConfigError(f'{args.config}: no TokenLabelDataset in train_dataloader')
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f'{args.out} cannot be made: {error}') from error
+    np.random.seed(args.seed)
+    for index in np.random.permutation(len(dataset))[: args.count]:
+        packed = dataset[int(index)]
+        sample = packed['data_samples']
+        crop = packed['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # from BGR
+        path = args.out / f'{index}_{Path(sample.img_path).stem}.png'
+        if TOKEN_LABEL_KEY not in sample:
+            print(f'{sample.img_path}: no label map')
+            continue
+        draw_token_label(
+            read_picture(sample.img_path),
+            crop,
+            sample.token_label,
+            tuple(dataset.metainfo.get('classes', ())),
+            tuple(-(-side // PATCH_SIZE) for side in crop.shape[:2]),
+            path,
+        )
+        print(path)
+
+
+if __name__ == '__main__':
+    run_cli(main)
