@@ -70,7 +70,7 @@ def test_missing_file(tmp_path):
         read_label_map(tmp_path / 'a.pt')
 
 
-@pytest.mark.parametrize('kind', ['empty', 'truncated', 'text', 'folder'])
+@pytest.mark.parametrize('kind', ['empty', 'truncated', 'text', 'junk', 'folder'])
 def test_broken_file(tmp_path, kind):
     path = tmp_path / 'x.pt'
     if kind == 'folder':
@@ -79,7 +79,8 @@ def test_broken_file(tmp_path, kind):
         write_label_map(path, label_map())
         path.write_bytes(path.read_bytes()[:3000])
     else:
-        path.write_text('no tensor at all' if kind == 'text' else '')
+        texts = dict(text='no tensor at all', junk='junk\n', empty='')
+        path.write_text(texts[kind])
     with pytest.raises(DataError, match='x.pt: broken label map'):
         read_label_map(path)
 

@@ -85,6 +85,22 @@ def test_extreme_scores_stay_finite(score):
     torch.testing.assert_close(targets, expected.expand(1, 4, 10))
 
 
+def test_mixed_precision_changes_nothing():
+    rng = np.random.RandomState(0)
+    scores = torch.from_numpy(rng.randn(40, 2, 6, 6)).half()
+    classes = torch.from_numpy(rng.randint(0, 9, scores.shape)).int()
+    matrices = crops(np.tile([[0.1, 0.2, 0.7, 0.6]], (40, 1)))
+    frames = np.empty((40, 0, 3, 3))
+    results = []
+    for enabled in (False, True):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            results.append(
+                label_map_targets(scores, classes, matrices, frames, (4, 4), 9, 0.1)
+            )
+    for first, second in zip(*results, strict=True):
+        assert torch.equal(first, second)
+
+
 def test_weights_of_cells_are_roi_aligns():
     # One cell at a time: a map of unit vectors shows the weights.
     box = np.array([[0.13, 0.4, 0.5, 0.6]])

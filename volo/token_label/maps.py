@@ -7,7 +7,6 @@ of every cell, then their class indices. Published are float16 and k, h, w = 5, 
 
 import dataclasses
 import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,11 +62,11 @@ def read_label_map(path: str | Path) -> LabelMap:
         raise MissingLabelMapError(
             f'{path}: no such label map. Make it with tools/generate_token_labels.py'
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as e:
-        reason = str(e).partition('\n')[0]
+    except Exception as error:  # the unpickler raises whatever a broken file leads to
+        reason = f'{type(error).__name__}: {error}'.partition('\n')[0]
         raise DataError(
             f'{path}: broken label map ({reason}). Restore the file or make it again'
-        ) from e
+        ) from error
     if not isinstance(tensor, torch.Tensor):
         raise DataError(
             f'{path}: not a label map: a {type(tensor).__name__}, not a tensor'

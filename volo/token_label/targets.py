@@ -94,18 +94,13 @@ def label_map_targets(
         Targets of rows * columns tokens, row by row, shapes (B, R * C) and
         (B, R * C, K).
     """
-    parts = [
-        _label_map_targets(*part, grid, num_classes, label_smooth_val)
-        for part in zip(
-            scores.split(_PICTURES),
-            classes.split(_PICTURES),
-            *(
-                np.split(m, range(_PICTURES, len(m), _PICTURES))
-                for m in (matrices, frames)
-            ),
-            strict=True,
-        )
-    ]
+    parts = []
+    # Mixed precision would round the weights of the cells.
+    with torch.autocast(scores.device.type, enabled=False):
+        for start in range(0, len(scores), _PICTURES):
+            few = slice(start, start + _PICTURES)
+            maps = scores[few], classes[few], matrices[few], frames[few]
+            parts.append(_label_map_targets(*maps, grid, num_classes, label_smooth_val))
     most = max(part.classes.shape[-1] for part in parts)
     return SoftTargets(
         *(
