@@ -8,5 +8,9 @@ _base_ = [
     '_base_/classification_runtime.py',
 ]
 
-model = dict(backbone=dict(img_size=384), ground_truth=True)
+model = dict(
+    backbone=dict(arch='d1', img_size=384, drop_path_rate=0.1),
+    head=dict(arch='d1'),
+    ground_truth=True,
+)
 load_from = 'd1_224_84.2.pth.tar'

@@ -1,12 +1,12 @@
-# Only the crops differ; 384 / 0.96 = 400.
+# Only the sizes differ; 384 / 0.96 = 400.
 _base_ = ['imagenet_224_token_label.py']
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].transforms[0][0].scale = 384
 train_pipeline[1].transforms[1][0].scale = 384
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = 400
-test_pipeline[2].crop_size = 384
+test_pipeline[2].size = 400
+test_pipeline[3].size = 384
 train_dataloader = dict(
     batch_size=64, dataset=dict(dataset=dict(pipeline=train_pipeline))
 )

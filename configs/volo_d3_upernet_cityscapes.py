@@ -1,0 +1,9 @@
+# UPerNet with VOLO-D3 on Cityscapes, 1024x1024 crops, 80k iterations; the authors
+# report none.
+_base_ = ['volo_d1_upernet_cityscapes.py']
+
+model = dict(
+    backbone=dict(arch='d3', drop_path_rate=0.5),
+    decode_head=dict(in_channels=[256, 512, 512, 512]),
+    auxiliary_head=dict(in_channels=512),
+)

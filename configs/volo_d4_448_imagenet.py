@@ -1,0 +1,18 @@
+# Fine-tune VOLO-D4 at 448 with token labels on 28x28 tokens and the ground-truth
+# variant of the class loss. The recipe was not published; this is d3's: 8 GPUs x 30 =
+# 240 pictures a step. It starts from the weights trained at 224: name yours with
+# --cfg-options load_from=FILE.
+_base_ = [
+    '_base_/models/volo_token_label.py',
+    '_base_/datasets/imagenet_448_pad_token_label.py',
+    '_base_/schedules/imagenet_finetune_30e.py',
+    '_base_/classification_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='d4', img_size=448, drop_path_rate=0.5),
+    head=dict(arch='d4'),
+    ground_truth=True,
+)
+load_from = 'd4_224_85.7.pth.tar'
+auto_scale_lr = dict(base_batch_size=240)

@@ -1,0 +1,9 @@
+# UPerNet with VOLO-D4 on ADE20K, 512x512 crops, 160k iterations; the authors report
+# none.
+_base_ = ['volo_d1_upernet_ade20k.py']
+
+model = dict(
+    backbone=dict(arch='d4', drop_path_rate=0.5),
+    decode_head=dict(in_channels=[384, 768, 768, 768]),
+    auxiliary_head=dict(in_channels=768),
+)
