@@ -78,7 +78,10 @@ setup(
         'safetensors',
     ],
     extras_require={
+        # What `tools/train.py --track` takes.
+        'mlflow': ['mlflow'],
         'tensorboard': ['tensorboard'],
+        'wandb': ['wandb'],
         'dev': [
             'build',
             'pre-commit',

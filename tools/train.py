@@ -6,6 +6,7 @@ bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
 
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
 from volo.engine.launch import load_config, train
+from volo.engine.tracking import TRACKERS, add_trackers
 from volo.errors import ConfigError
 
 
@@ -23,6 +24,13 @@ def main() -> None:
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by the batch size: base in the config',
+    )
+    parser.add_argument(
+        '--track',
+        nargs='+',
+        choices=TRACKERS,
+        default=[],
+        help='send the logs to these trackers too',
     )
     args = parser.parse_args()
     export_local_rank(args.local_rank)
@@ -45,6 +53,8 @@ def main() -> None:
                 'auto_scale_lr = dict(base_batch_size=...)'
             )
         cfg.auto_scale_lr.enable = True
+    if args.track:
+        add_trackers(cfg, args.track)
     train(cfg, args.launcher)
 
 

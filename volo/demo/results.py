@@ -1,49 +1,12 @@
 """Read what a training run left behind."""
 
-import dataclasses
 import json
 from pathlib import Path
 
+from volo.engine.curves import Curve, read_curves
 from volo.errors import DataError
 
-
-@dataclasses.dataclass
-class Curve:
-    """One quantity over a training.
-
-    Attributes:
-        steps: Iterations, counted from 1, or epochs, as the run logged it.
-        values: The value at each step.
-    """
-
-    steps: list[int] = dataclasses.field(default_factory=list)
-    values: list[float] = dataclasses.field(default_factory=list)
-
-
-def read_curves(run_dir: Path) -> dict[str, Curve]:
-    """Read every scalar that mmengine's local backend wrote during a training.
-
-    Args:
-        run_dir: The ``--work-dir`` of the training.
-
-    Returns:
-        Scalar names, such as ``loss`` and ``mIoU``, and their curves.
-
-    Raises:
-        DataError: There are no scalars.
-    """
-    curves: dict[str, Curve] = {}
-    for path in sorted(run_dir.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            scalars = json.loads(line)
-            step = scalars.pop('step')
-            for name, value in scalars.items():
-                curve = curves.setdefault(name, Curve())
-                curve.steps.append(step)
-                curve.values.append(value)
-    if not curves:
-        raise DataError(f'{run_dir}: no */vis_data/scalars.json of a training in it')
-    return curves
+__all__ = ['Curve', 'last_checkpoint', 'read_curves', 'read_metric']
 
 
 def last_checkpoint(run_dir: Path) -> Path:

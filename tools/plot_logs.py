@@ -1,0 +1,62 @@
+"""Draw the loss, the metrics and the learning rate of one or more trainings.
+
+python tools/plot_logs.py RUN_DIR [RUN_DIR ...] --out curves.png [--smooth 20]
+python tools/plot_logs.py a b --scalars loss accuracy/top1 --labels plain "with maps"
+"""
+
+import argparse
+from pathlib import Path
+
+from volo.engine.cli import run_cli
+from volo.engine.curves import read_curves
+from volo.engine.figures import draw_runs
+from volo.errors import ConfigError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'run_dirs', nargs='+', type=Path, metavar='RUN_DIR', help='work dir of a run'
+    )
+    parser.add_argument('--out', type=Path, required=True, help='picture to write')
+    parser.add_argument(
+        '--scalars',
+        nargs='+',
+        metavar='NAME',
+        help='what to draw, by default loss, validation metrics and lr',
+    )
+    parser.add_argument(
+        '--labels', nargs='+', metavar='NAME', help='by default the folders'
+    )
+    parser.add_argument(
+        '--smooth',
+        type=int,
+        default=1,
+        metavar='N',
+        help="mean of N logged values, for training's scalars",
+    )
+    args = parser.parse_args()
+
+    if args.smooth < 1:
+        raise ConfigError(f'--smooth {args.smooth}: must be 1 or more')
+    labels = args.labels or [path.resolve().name for path in args.run_dirs]
+    if len(labels) != len(args.run_dirs):
+        raise ConfigError(
+            f'--labels: {len(labels)} for {len(args.run_dirs)} runs: give one each'
+        )
+    if len(set(labels)) < len(labels):
+        if args.labels:
+            raise ConfigError(f'--labels {" ".join(labels)}: each must be another')
+        labels = [str(path) for path in args.run_dirs]
+    runs = {
+        label: read_curves(path)
+        for label, path in zip(labels, args.run_dirs, strict=True)
+    }
+    draw_runs(runs, args.out, args.scalars, args.smooth)
+    print(args.out)
+
+
+if __name__ == '__main__':
+    run_cli(main)
