@@ -185,10 +185,13 @@ def test_fine_tuning_is_the_published_recipe():
     assert [crop.scale for (crop,) in train[1].transforms] == [384, 384]
 
 
-def test_no_weight_decay_on_norms_and_tokens():
+@pytest.mark.parametrize('arch', PARAMETERS)
+def test_no_weight_decay_on_norms_and_tokens(arch):
     from mmengine.optim import build_optim_wrapper
 
-    cfg = read(package_data_root() / 'configs/volo_d1_imagenet.py')
+    cfg = read(package_data_root() / f'configs/volo_{arch}_imagenet.py')
+    rate = cfg.optim_wrapper.optimizer.lr
+    assert rate == (1.6e-3 if arch == 'd1' else 1e-3)
     cfg.optim_wrapper.type = 'OptimWrapper'
     del cfg.optim_wrapper['loss_scale']
     model = tiny_twin(cfg)
@@ -197,3 +200,4 @@ def test_no_weight_decay_on_norms_and_tokens():
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim == 1 or name.endswith(('pos_embed', 'cls_token'))
         assert decay[id(parameter)] == (0.0 if exempt else 0.05), name
+    assert {group['lr'] for group in groups} == {rate}

@@ -49,7 +49,10 @@ def main() -> None:
     parser.add_argument('src', type=Path, help='.pth, .pt, .pth.tar or .safetensors')
     parser.add_argument('dst', type=Path, help='.pth or .safetensors')
     parser.add_argument(
-        '--to', choices=['volo', 'official'], default='volo', help='layout of DST'
+        '--to',
+        choices=['volo', 'official', 'timm'],
+        default='volo',
+        help='layout of DST; timm kept the official one',
     )
     parser.add_argument(
         '--ema', action='store_true', help='take the averaged weights of SRC'
@@ -66,7 +69,7 @@ def main() -> None:
         raise CheckpointError(f'{dst} exists: give --force to overwrite it')
 
     weights = read_weights(args.src, args.ema)
-    official = args.to == 'official'
+    official = args.to != 'volo'
     try:
         weights = (to_official_layout if official else convert_state_dict)(weights)
     except CheckpointError as error:

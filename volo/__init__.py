@@ -2,8 +2,10 @@
 
 from . import datasets, engine, models, token_label
 from .checkpoints import register_safe_loader
+from .model_zoo import register_models
 from .version import __version__
 
 __all__ = ['__version__', 'datasets', 'engine', 'models', 'token_label']
 
 register_safe_loader()
+register_models()

@@ -38,3 +38,20 @@ def test_resumes_from_its_state():
     second.load_state_dict(state)
     second.step()
     assert again.get_lr() == wrapper.get_lr()
+
+
+@pytest.mark.parametrize('default', [1e-3, 1e-2])
+def test_groups_keep_their_ratio(default):
+    """Also if the optimizer's default is not theirs, as with --auto-scale-lr."""
+    rates = (1e-3, 2.5e-4)
+    groups = [dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=r) for r in rates]
+    wrapper = OptimWrapper(torch.optim.AdamW(groups, lr=default))
+    alone = OptimWrapper(optimizer(rates[0]))
+    schedules = [WarmupCosineLR(w, T_max=30, warmup=5) for w in (wrapper, alone)]
+    for _ in range(32):
+        first, second = wrapper.get_lr()['lr']
+        assert first == alone.get_lr()['lr'][0]
+        assert second == pytest.approx(first / 4)
+        for each, schedule in zip((wrapper, alone), schedules, strict=True):
+            each.step()
+            schedule.step()

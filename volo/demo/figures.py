@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from volo.datasets.shapes import SEGMENTATION_CLASSES, SEGMENTATION_PALETTE
-
-from .results import Curve
+from volo.engine.curves import Curve
 
 
 def _new_figure(width: float, height: float) -> Figure:

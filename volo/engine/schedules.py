@@ -16,7 +16,8 @@ class WarmupCosineLR(_ParamScheduler):
     later steps ``eta_min + (b - eta_min) * (1 + cos(pi * t / T_max)) / 2`` and steps
     from ``T_max`` on ``eta_min``: the cool-down, as long as the training goes on.
     mmengine's LinearLR and CosineAnnealingLR in a row begin the cosine after the
-    warm-up.
+    warm-up. Where parameter groups have different base rates, ``warmup_lr`` and
+    ``eta_min`` are those of the highest, and the others keep their ratio to it.
 
     Args:
         optimizer: Of the model.
@@ -50,4 +51,12 @@ class WarmupCosineLR(_ParamScheduler):
         else:
             first = self.eta_min
             part = (1 + math.cos(math.pi * min(step / self.T_max, 1))) / 2
-        return [first + part * (base - first) for base in self.base_values]
+        # mmengine adds a group without parameters to the wrapper's, for the log, which
+        # --auto-scale-lr does not reach.
+        optimizer = getattr(self.optimizer, 'optimizer', self.optimizer)
+        highest = max(self.base_values[: len(optimizer.param_groups)])
+        shares = [base / highest if highest else 1.0 for base in self.base_values]
+        return [
+            share * first + part * (base - share * first)
+            for share, base in zip(shares, self.base_values, strict=True)
+        ]

@@ -218,6 +218,30 @@ class VOLO(BaseModule):
                 outputs[index] = x[:, :rows, :columns].permute(0, 3, 1, 2)
         return tuple(outputs[index] for index in self.out_indices)
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell in which layer a parameter is, for layer-wise learning rates.
+
+        The stem is layer 0, every block of the four stages is a layer of its own,
+        and what follows the backbone is the last. ``downsample`` and ``pos_embed``
+        belong to the first block of stage 1, whose input they make.
+
+        Args:
+            param_name: Name of the parameter in the whole model.
+            prefix: Of the backbone's parameters in the model.
+
+        Returns:
+            The layer and the number of layers, as mmpretrain's
+            ``LearningRateDecayOptimWrapperConstructor`` asks for them.
+        """
+        num_layers = sum(self.arch.depths) + 2
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        part, *rest = param_name.removeprefix(prefix).split('.')
+        if part == 'stem':
+            return 0, num_layers
+        stage, block = map(int, rest[:2]) if part == 'stages' else (1, 0)
+        return 1 + sum(self.arch.depths[:stage]) + block, num_layers
+
     def init_weights(self) -> None:
         """Load the weights that ``init_cfg`` names, if it does.
 
