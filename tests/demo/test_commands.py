@@ -32,6 +32,13 @@ def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch):
     assert thread_settings() == dict(OMP_WAIT_POLICY='ACTIVE', OMP_NUM_THREADS='3')
 
 
+@pytest.mark.parametrize('cpus, threads', [(1, '1'), (2, '1'), (4, '3'), (64, '4')])
+def test_a_core_is_left_to_the_loaders_worker(monkeypatch, cpus, threads):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr('volo.demo.commands.usable_cpus', lambda: cpus)
+    assert thread_settings()['OMP_NUM_THREADS'] == threads
+
+
 @pytest.mark.parametrize(
     'files, share',
     [
