@@ -1,17 +1,11 @@
 # Fine-tune VOLO-D2 at 384 with token labels on 24x24 tokens and the ground-truth
 # variant of the class loss, as published: 8 GPUs x 48 = 384 pictures a step. It starts
 # from the weights trained at 224: name yours with --cfg-options load_from=FILE.
-_base_ = [
-    '_base_/models/volo_token_label.py',
-    '_base_/datasets/imagenet_384_token_label.py',
-    '_base_/schedules/imagenet_finetune_30e.py',
-    '_base_/classification_runtime.py',
-]
+_base_ = ['volo_d1_384_imagenet.py']
 
 model = dict(
-    backbone=dict(arch='d2', img_size=384, drop_path_rate=0.2),
+    backbone=dict(arch='d2', drop_path_rate=0.2),
     head=dict(arch='d2'),
-    ground_truth=True,
 )
 train_dataloader = dict(batch_size=48)
 load_from = 'd2_224_85.2.pth.tar'

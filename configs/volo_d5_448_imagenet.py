@@ -2,17 +2,10 @@
 # variant of the class loss. The recipe was not published; this is d3's: 8 GPUs x 30 =
 # 240 pictures a step. It starts from the weights trained at 224: name yours with
 # --cfg-options load_from=FILE.
-_base_ = [
-    '_base_/models/volo_token_label.py',
-    '_base_/datasets/imagenet_448_pad_token_label.py',
-    '_base_/schedules/imagenet_finetune_30e.py',
-    '_base_/classification_runtime.py',
-]
+_base_ = ['volo_d4_448_imagenet.py']
 
 model = dict(
-    backbone=dict(arch='d5', img_size=448, drop_path_rate=0.75),
+    backbone=dict(arch='d5', drop_path_rate=0.75),
     head=dict(arch='d5'),
-    ground_truth=True,
 )
 load_from = 'd5_224_86.10.pth.tar'
-auto_scale_lr = dict(base_batch_size=240)

@@ -1,14 +1,8 @@
 # VOLO-D5 on ImageNet at 224, 8 GPUs x 128 pictures. The recipe was not published: this
 # is that of d3, with drop path 0.75.
-_base_ = [
-    '_base_/models/volo_token_label.py',
-    '_base_/datasets/imagenet_224_pad_token_label.py',
-    '_base_/schedules/imagenet_300e.py',
-    '_base_/classification_runtime.py',
-]
+_base_ = ['volo_d4_imagenet.py']
 
 model = dict(
     backbone=dict(arch='d5', drop_path_rate=0.75),
     head=dict(arch='d5'),
 )
-optim_wrapper = dict(optimizer=dict(lr=1.0e-3))

@@ -19,7 +19,7 @@ from volo.benchmark.label_maps import measure_label_maps
 from volo.benchmark.measure import describe_machine
 from volo.benchmark.pipeline import measure_pipeline
 from volo.benchmark.token_loss import measure_token_loss
-from volo.engine.cli import run_cli
+from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config
 from volo.errors import ConfigError
 
@@ -85,23 +85,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--repeats', type=int, default=5, help='the median is shown')
+    parser.add_argument(
+        '--repeats', type=positive, default=5, help='the median is shown'
+    )
     commands = parser.add_subparsers(required=True)
 
     command = commands.add_parser('token-loss')
-    command.add_argument('--batch-size', type=int, default=128)
-    command.add_argument('--num-classes', type=int, default=1000)
+    command.add_argument('--batch-size', type=positive, default=128)
+    command.add_argument('--num-classes', type=positive, default=1000)
     command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     command.set_defaults(run=token_loss)
 
     command = commands.add_parser('label-maps')
-    command.add_argument('--count', type=int, default=10000)
+    command.add_argument('--count', type=positive, default=10000)
     command.set_defaults(run=label_maps, device='cpu')
 
     command = commands.add_parser('pipeline')
     command.add_argument('config')
     command.add_argument('--data-root', help="default: the config's")
-    command.add_argument('--count', type=int, default=200, help='pictures a turn')
+    command.add_argument('--count', type=positive, default=200, help='pictures a turn')
     command.set_defaults(run=pipeline, device='cpu')
 
     args = parser.parse_args()

@@ -20,18 +20,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 
-from volo.engine.cli import run_cli
+from volo.engine.cli import positive, run_cli
 from volo.errors import ConfigError
 from volo.token_label.annotator_mmpretrain import build_mmpretrain_annotator
 from volo.token_label.annotator_timm import build_timm_annotator
 from volo.token_label.generate import generate_label_maps, join_processes
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 def main() -> None:

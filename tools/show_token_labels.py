@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
-from volo.engine.cli import run_cli
+from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config, readable_errors
 from volo.errors import ConfigError, DataError
 from volo.models.volo import PATCH_SIZE
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument('config', help='config with a TokenLabelDataset')
     parser.add_argument('out', type=Path, help='folder for the drawings')
-    parser.add_argument('--count', type=int, default=8, help='pictures')
+    parser.add_argument('--count', type=positive, default=8, help='pictures')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'

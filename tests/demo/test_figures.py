@@ -3,7 +3,7 @@ from PIL import Image
 
 from volo.datasets.shapes import SEGMENTATION_PALETTE
 from volo.demo.figures import draw_curves, draw_predictions
-from volo.demo.results import Curve
+from volo.engine.curves import Curve
 
 
 def test_curves_of_all_runs_are_drawn(tmp_path):

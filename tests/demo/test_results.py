@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from volo.demo.results import last_checkpoint, read_curves, read_metric
+from volo.demo.results import last_checkpoint, read_metric
+from volo.engine.curves import read_curves
 from volo.errors import DataError
 
 

@@ -14,12 +14,13 @@ from mmseg.apis import inference_model, init_model
 from PIL import Image
 
 from volo.datasets.shapes import SHAPE_CLASSES, generate_shapes_dataset
+from volo.engine.curves import read_curves
 from volo.errors import ConfigError, VoloError
 from volo.paths import config_path, package_data_root
 
 from .commands import relative, run_tool, thread_settings
 from .figures import draw_curves, draw_predictions
-from .results import last_checkpoint, read_curves, read_metric
+from .results import last_checkpoint, read_metric
 
 ANNOTATOR_CONFIG = 'volo_tiny_shapes'
 CLASSIFIER_CONFIG = 'volo_tiny_token_label_shapes'

@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-from volo.engine.curves import Curve, read_curves
 from volo.errors import DataError
-
-__all__ = ['Curve', 'last_checkpoint', 'read_curves', 'read_metric']
 
 
 def last_checkpoint(run_dir: Path) -> Path:

@@ -37,6 +37,14 @@ def first_message(error: VoloError) -> str:
     return text.rpartition(marker)[2].strip() if marker in text else text
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1 on: what argparse takes for ``type``."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def runner_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that training and testing share."""
     parser = argparse.ArgumentParser(description=description)
