@@ -53,6 +53,10 @@ def main() -> None:
                 'auto_scale_lr = dict(base_batch_size=...)'
             )
         cfg.auto_scale_lr.enable = True
+        # mmengine compares it with the pictures of an iteration, not of an update.
+        cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get(
+            'accumulative_counts', 1
+        )
     if args.track:
         add_trackers(cfg, args.track)
     train(cfg, args.launcher)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from volo.engine import CheckLoadedWeightsHook
+from volo.engine import CheckLoadedWeightsHook, CountersAfterValidationHook
 from volo.errors import CheckpointError
 
 
@@ -53,3 +53,17 @@ def test_what_does_not_belong_is_refused(change):
         theirs['neck.weight'] = torch.rand(1)
     with pytest.raises(CheckpointError, match='does not belong to this model'):
         check(model(), theirs, drop_classifiers=True)
+
+
+def test_counters_are_corrected_after_a_validation_alone():
+    hook, runner = CountersAfterValidationHook(), SimpleNamespace(epoch=2, iter=8)
+    checkpoint = dict(meta=dict(epoch=3, iter=8))
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint['meta'] == dict(epoch=3, iter=8)
+    hook.before_val(runner)
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint['meta'] == dict(epoch=2, iter=8)
+    hook.after_val(runner)
+    runner.epoch = 1
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint['meta'] == dict(epoch=2, iter=8)

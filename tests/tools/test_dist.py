@@ -1,10 +1,12 @@
 """The shell scripts, with two processes on the CPU."""
 
+import math
 import socket
 
 import pytest
 
-from tests.toy import run_tool
+from tests.toy import ROOT, run_tool
+from volo.engine.curves import read_curves
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,41 @@ def test_two_ranks_train_and_evaluate_to_the_end(toy, tmp_path, port, task):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'metrics.json').is_file()
+
+
+def test_shards_train_as_whole_models_do(toy, tmp_path, port):
+    """FSDP and recomputed activations change memory, not the losses."""
+    config = tmp_path / 'fsdp.py'
+    config.write_text(
+        f"_base_ = ['{toy}/segment.py', '{ROOT}/configs/_base_/fsdp.py']\n"
+    )
+    losses = {}
+    for name, arguments in dict(
+        ddp=(toy / 'segment.py', 2),
+        fsdp=(config, 2, '--cfg-options', 'model.backbone.with_cp=True'),
+    ).items():
+        folder = tmp_path / name
+        done = run_tool(
+            'dist_train.sh',
+            *arguments[:2],
+            '--work-dir',
+            folder,
+            *arguments[2:],
+            PORT=port,
+        )
+        assert done.returncode == 0, done.stderr
+        losses[name] = read_curves(folder)['loss'].values
+    assert losses['fsdp'] == pytest.approx(losses['ddp'], abs=1e-4)
+    assert all(map(math.isfinite, losses['fsdp']))
+    assert losses['fsdp'][-1] < losses['fsdp'][0]
+    # Its checkpoints are whole, and those after a validation are to go on from.
+    folder = tmp_path / 'fsdp'
+    arguments = ('--work-dir', folder, '--resume', folder / 'iter_2.pth')
+    done = run_tool('dist_train.sh', config, 2, *arguments, PORT=port)
+    assert done.returncode == 0, done.stderr
+    assert 'resumed epoch: 0, iter: 2' in done.stdout + done.stderr
+    done = run_tool('test.py', config, folder / 'iter_4.pth', '--work-dir', tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 
 from tests.toy import run_tool
 from volo.checkpoints import read_checkpoint
+from volo.engine.curves import read_curves
 from volo.models import VOLO
 
 pytestmark = pytest.mark.slow
@@ -45,7 +47,7 @@ def test_resumes_where_it_stopped(trained, tmp_path):
     assert (again / 'iter_4.pth').is_file() and not (again / 'iter_2.pth').exists()
 
 
-def test_scales_the_learning_rate_and_falls_back_from_amp(toy, tmp_path):
+def test_accumulates_scales_the_learning_rate_and_falls_back_from_amp(toy, tmp_path):
     done = run_tool(
         'train.py',
         toy / 'classify.py',
@@ -54,13 +56,19 @@ def test_scales_the_learning_rate_and_falls_back_from_amp(toy, tmp_path):
         '--amp',
         '--auto-scale-lr',
         '--cfg-options',
-        'train_cfg.max_epochs=1',
+        'train_cfg.max_epochs=4',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=4',
+        'optim_wrapper.accumulative_counts=2',
+        'auto_scale_lr.base_batch_size=28',
     )
     assert done.returncode == 0, done.stderr
     output = done.stdout + done.stderr
-    # 7 pictures a batch against the base of 14: half the rate.
+    # An update sees 2 x 7 pictures, the base is 28: half the rate.
     assert 'lr: 5.0000e-05' in output
     assert 'no GPU was found: running on the CPU, float32 in place of' in output
+    losses = read_curves(tmp_path)['loss'].values
+    assert all(map(math.isfinite, losses)) and losses[-1] < losses[0]
 
 
 def test_starts_a_segmentor_from_a_classifier(trained, tmp_path):

@@ -1,14 +1,17 @@
 """What the runners need: launch, hooks, metrics, optimizers, schedules."""
 
-from .hooks import CheckLoadedWeightsHook
+from .hooks import CheckLoadedWeightsHook, CountersAfterValidationHook
 from .launch import build_runner, load_config
 from .layer_decay import VOLOLayerDecayOptimWrapperConstructor
 from .metrics import TopKAccuracy
 from .schedules import WarmupCosineLR
+from .sharding import VOLOFSDPStrategy
 
 __all__ = [
     'CheckLoadedWeightsHook',
+    'CountersAfterValidationHook',
     'TopKAccuracy',
+    'VOLOFSDPStrategy',
     'VOLOLayerDecayOptimWrapperConstructor',
     'WarmupCosineLR',
     'build_runner',

@@ -1,10 +1,17 @@
 """Runner hooks."""
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 
 from volo.errors import CheckpointError
 
@@ -33,10 +40,7 @@ class CheckLoadedWeightsHook(Hook):
         Raises:
             CheckpointError: Something is missing, left over or of another shape.
         """
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        own = model.state_dict()
+        own = self._whole_state_dict(runner.model)
         theirs = checkpoint.get('state_dict', checkpoint)
         theirs = {name.removeprefix('module.'): theirs[name] for name in theirs}
         odd = {
@@ -80,7 +84,44 @@ class CheckLoadedWeightsHook(Hook):
             )
 
     @staticmethod
+    def _whole_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
+        if isinstance(model, FullyShardedDataParallel):
+            with FullyShardedDataParallel.state_dict_type(
+                model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()
+            ):
+                return model.state_dict()
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        return model.state_dict()
+
+    @staticmethod
     def _describe(state_dict: dict, name: str) -> str:
         if name not in state_dict:
             return 'absent'
         return 'x'.join(map(str, state_dict[name].shape)) or 'scalar'
+
+
+@HOOKS.register_module()
+class CountersAfterValidationHook(Hook):
+    """Let checkpoints that FlexibleRunner saves after a validation say where they are.
+
+    ``CheckpointHook`` saves once more when validation has found the best model. By
+    then the counters have been increased; FlexibleRunner adds one all the same, and a
+    run resumed from there would leave out an epoch or an iteration.
+    """
+
+    def __init__(self) -> None:
+        self.validating = False
+
+    def before_val(self, runner: FlexibleRunner) -> None:
+        """Note that the counters already count what is finished."""
+        self.validating = True
+
+    def after_val(self, runner: FlexibleRunner) -> None:
+        """Note that they do not."""
+        self.validating = False
+
+    def before_save_checkpoint(self, runner: FlexibleRunner, checkpoint: dict) -> None:
+        """Correct the counters that are about to be saved."""
+        if self.validating:
+            checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)

@@ -97,6 +97,11 @@ def build_runner(cfg: Config, launcher: str = 'none') -> Runner:
         ConfigError: The config asks for what does not exist.
     """
     cfg.launcher = launcher
+    if 'strategy' in cfg and launcher == 'none':
+        raise ConfigError(
+            f'{cfg.filename}: {cfg.strategy.type} needs several processes: start '
+            'with tools/dist_train.sh'
+        )
     if get_device() == 'cpu':
         _adapt_to_cpu(cfg)
         if launcher != 'none':
@@ -227,6 +232,8 @@ def train(cfg: Config, launcher: str = 'none') -> None:
     cfg = copy.deepcopy(cfg)
     # Starting from another task's weights is allowed; resuming from them is not.
     _check_weights(cfg, drop_classifiers=not cfg.get('resume'))
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        cfg.custom_hooks.append(dict(type='CountersAfterValidationHook'))
     with readable_errors(cfg):
         build_runner(cfg, launcher).train()
 
@@ -239,6 +246,9 @@ def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
     """
     cfg = copy.deepcopy(cfg)
     _check_weights(cfg, drop_classifiers=False)
+    # A strategy is for training; its checkpoints are whole.
+    cfg.pop('strategy', None)
+    cfg.pop('runner_type', None)
     with readable_errors(cfg):
         return build_runner(cfg, launcher).test()
 
