@@ -36,6 +36,12 @@ def test_data_root_reaches_the_data_sets_that_share_it(config):
     assert cfg.val_dataloader.dataset[0].data_root == 'data/b/'
 
 
+@pytest.mark.parametrize('place', ['train_dataloader', 'train_dataloader.dataset'])
+def test_data_root_leaves_alone_what_another_option_replaces(config, place):
+    cfg = load_config(config, {place: None, 'data_root': '/data'})
+    assert cfg.get(place.split('.')[0]) in (None, dict(dataset=None))
+
+
 def test_data_root_reaches_every_split_of_a_shipped_config():
     path = config_path('volo_tiny_upernet_camvid')
     cfg = load_config(path, dict(data_root='/data'))

@@ -65,9 +65,12 @@ def load_config(
             raise ConfigError(f'--cfg-options {key}: {path} has no key {name}.{hint}')
     if 'data_root' in options:
         shared_root = cfg.get('data_root')
+        given = tuple(f'{key}.' for key in options)  # and all that is below
         for place, node in _walk(cfg.to_dict()):
+            key = f'{place}.data_root'
             if place and node.get('data_root', '') == shared_root:
-                options.setdefault(f'{place}.data_root', options['data_root'])
+                if not f'{key}.'.startswith(given):
+                    options[key] = options['data_root']
     cfg.merge_from_dict(options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
