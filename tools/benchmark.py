@@ -1,34 +1,88 @@
 """Measure speed, memory and size: always one way against another, in one run.
 
+python tools/benchmark.py models [--mode training] [--device cuda --dtype bf16]
+python tools/benchmark.py segmentor [CONFIG] [--mode training --batch-size 2]
+python tools/benchmark.py outlook-attention [--batch-size 64]
 python tools/benchmark.py token-loss [--batch-size 128] [--device cuda]
 python tools/benchmark.py label-maps [--count 10000]
 python tools/benchmark.py pipeline configs/volo_d1_imagenet.py --data-root FOLDER
 
+models: our classifier, timm's VOLO, DeiT III and Swin, eager and compiled.
+segmentor: UPerNet of a config with our backbone and with timm's VOLO.
+outlook-attention: the operator alone, against a copy of its tensors.
 token-loss: token targets, loss and gradient, with an entry for every class and without.
 label-maps: reading label maps, a file a picture and packed.
 pipeline: a config's training pictures on one core, with and without label maps.
+
+The first three take --out, which writes JSON and Markdown, and --compile: eager,
+compiled (torch.compile) or frozen (the same with inductor's freezing, which packs the
+weights for inference: the fastest on a CPU). All that is compared takes turns in one
+process after a warm-up turn. A ratio above 1 is faster than the reference; it is made
+within each turn, shown are the median and the extremes. Peak memory is what a call
+takes beyond weights and optimizer.
 """
 
 import argparse
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from volo.benchmark.attention import BACKENDS, measure_attention
 from volo.benchmark.label_maps import measure_label_maps
 from volo.benchmark.measure import describe_machine
+from volo.benchmark.models import BUILDERS, measure_models
 from volo.benchmark.pipeline import measure_pipeline
+from volo.benchmark.report import Report, print_table
+from volo.benchmark.segmentor import measure_segmentor
+from volo.benchmark.steps import COMPILE, DTYPES, MODES, StepOptions
 from volo.benchmark.token_loss import measure_token_loss
 from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config
 from volo.errors import ConfigError
 
 
-def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(*columns, title=title, title_justify='left')
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+def finish(report: Report, out: str | None) -> None:
+    report.show()
+    if out is not None:
+        print('written:', *report.write(out))
+
+
+def step_options(args: argparse.Namespace) -> StepOptions:
+    return StepOptions(
+        mode=args.mode,
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+        device=args.device,
+        compile=args.compile,
+        repeats=args.repeats,
+        calls=args.calls,
+    )
+
+
+def models(args: argparse.Namespace) -> None:
+    options = step_options(args)
+    finish(measure_models(args.models, args.arch, args.img_size, options), args.out)
+
+
+def segmentor(args: argparse.Namespace) -> None:
+    if args.batch_size is None:
+        args.batch_size = 2 if args.mode == 'training' else 1
+    picture = (args.height, args.width)
+    cfg = load_config(args.config)
+    finish(measure_segmentor(cfg, args.crop, picture, step_options(args)), args.out)
+
+
+def attention(args: argparse.Namespace) -> None:
+    report = measure_attention(
+        args.backends,
+        args.arch,
+        args.img_size,
+        args.batch_size,
+        args.dtype,
+        args.device,
+        args.repeats,
+        args.calls,
+    )
+    finish(report, args.out)
 
 
 def token_loss(args: argparse.Namespace) -> None:
@@ -36,7 +90,7 @@ def token_loss(args: argparse.Namespace) -> None:
         args.batch_size, args.num_classes, args.repeats, args.device
     )
     seconds, peak = found['dense']
-    show(
+    print_table(
         f'targets, loss and gradient of {args.batch_size} pictures, '
         f'{args.num_classes} classes',
         ['', 'ms', 'of dense', 'peak MB', 'of dense'],
@@ -56,7 +110,7 @@ def token_loss(args: argparse.Namespace) -> None:
 def label_maps(args: argparse.Namespace) -> None:
     found = measure_label_maps(args.count, args.repeats)
     seconds, size = found['folder']
-    show(
+    print_table(
         f'{args.count} label maps of 18 x 18 cells, 5 classes each',
         ['', 'µs a map', 'of folder', 'bytes a map', 'of folder'],
         [
@@ -74,14 +128,34 @@ def pipeline(args: argparse.Namespace) -> None:
         load_config(args.config, options), args.count, args.repeats
     )
     rate = found['pictures alone']
-    show(
+    print_table(
         f'{args.config}: training pictures on one core',
         ['', 'pictures/s', 'of pictures alone'],
         [[name, f'{r:.1f}', f'{r / rate:.3f}'] for name, r in found.items()],
     )
 
 
-def main() -> None:
+def add_common(command: argparse.ArgumentParser, calls: int = 1) -> None:
+    command.add_argument('--dtype', choices=DTYPES, default='float32', help='autocast')
+    command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    # The same as before the command; SUPPRESS keeps what was given there.
+    command.add_argument('--repeats', type=positive, default=argparse.SUPPRESS)
+    command.add_argument(
+        '--calls', type=positive, default=calls, help='calls a turn (%(default)s)'
+    )
+    command.add_argument(
+        '--out', help='a folder, or files without suffix: JSON and Markdown'
+    )
+
+
+def add_steps(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--mode', choices=MODES, default='inference')
+    command.add_argument(
+        '--compile', nargs='+', choices=COMPILE, default=['eager', 'compiled']
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,6 +163,37 @@ def main() -> None:
         '--repeats', type=positive, default=5, help='the median is shown'
     )
     commands = parser.add_subparsers(required=True)
+
+    command = commands.add_parser('models')
+    command.add_argument('--models', nargs='+', choices=BUILDERS, default=[*BUILDERS])
+    command.add_argument('--arch', default='d1')
+    command.add_argument('--batch-size', type=positive, default=16)
+    command.add_argument('--img-size', type=positive, default=224)
+    add_steps(command)
+    add_common(command)
+    command.set_defaults(run=models)
+
+    command = commands.add_parser('segmentor')
+    command.add_argument(
+        'config', nargs='?', default='configs/volo_d1_upernet_cityscapes.py'
+    )
+    command.add_argument('--batch-size', type=positive, help='1, in training 2')
+    command.add_argument(
+        '--crop', type=positive, help="training pictures and windows; the config's"
+    )
+    command.add_argument('--height', type=positive, default=512, help='in inference')
+    command.add_argument('--width', type=positive, default=1024, help='in inference')
+    add_steps(command)
+    add_common(command)
+    command.set_defaults(run=segmentor)
+
+    command = commands.add_parser('outlook-attention')
+    command.add_argument('--backends', nargs='+', choices=BACKENDS, default=[*BACKENDS])
+    command.add_argument('--arch', default='d1')
+    command.add_argument('--batch-size', type=positive, default=16)
+    command.add_argument('--img-size', type=positive, default=224)
+    add_common(command, calls=10)
+    command.set_defaults(run=attention)
 
     command = commands.add_parser('token-loss')
     command.add_argument('--batch-size', type=positive, default=128)
@@ -105,8 +210,11 @@ def main() -> None:
     command.add_argument('--data-root', help="default: the config's")
     command.add_argument('--count', type=positive, default=200, help='pictures a turn')
     command.set_defaults(run=pipeline, device='cpu')
+    return parser
 
-    args = parser.parse_args()
+
+def main() -> None:
+    args = make_parser().parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise ConfigError('--device cuda: there is no GPU')
     args.run(args)

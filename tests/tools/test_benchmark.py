@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -40,6 +41,22 @@ def test_pipeline_compares_with_pictures_alone(toy):
     assert [row[0] for row in rows(done.stdout)] == [
         *('pictures alone', 'label maps, .pt', 'label maps, packed')
     ]
+
+
+def test_models_are_written_as_shown(tmp_path):
+    done = run_tool(
+        *('benchmark.py', 'models', '--arch', 'tiny', '--models', 'ours'),
+        *('--img-size', 32, '--batch-size', 1, '--compile', 'eager'),
+        *('--repeats', 2, '--calls', 2, '--out', f'{tmp_path}/'),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / 'models_tiny_inference.json').read_text())
+    assert data['options']['repeats'] == 2 and len(data['rows'][0]['seconds']) == 2
+    (cells,) = rows(done.stdout)
+    assert (
+        f'| {" | ".join(cells)} |'
+        in (tmp_path / 'models_tiny_inference.md').read_text()
+    )
 
 
 def test_what_cannot_be_measured_is_said(toy):

@@ -1,38 +1,94 @@
 """Time and memory, measured side by side."""
 
+import dataclasses
 import itertools
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 
-def median_seconds(
-    functions: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, float]:
-    """Call functions in turns, so that all see the same machine; first once each.
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """A number over the turns.
+
+    Args:
+        median: Of all turns.
+        low: The smallest.
+        high: The largest.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> 'Spread':
+        """Take the numbers, one a turn."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def turn_seconds(
+    functions: Mapping[str, Callable[[], object]], repeats: int, calls: int = 1
+) -> dict[str, list[float]]:
+    """Call functions in turns, so that all see the same machine.
+
+    The first turn is a warm-up, in which compilers run: it is not timed.
 
     Args:
         functions: Names and what to call.
-        repeats: How often each is timed.
+        repeats: Timed turns.
+        calls: How often each is called in a turn: more where a call is too short for
+            the clock, or where its start would count.
 
     Returns:
-        The median time of a call of each, in seconds.
+        The seconds that a call of each took, a number for every turn.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
             start = time.perf_counter()
-            function()
+            for _ in range(calls):
+                function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append((time.perf_counter() - start) / calls)
+    return times
+
+
+def median_seconds(
+    functions: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, float]:
+    """Return the median seconds of a call of each, from :func:`turn_seconds`."""
+    times = turn_seconds(functions, repeats)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def speed_ratios(
+    seconds: Mapping[str, Sequence[float]], reference: str
+) -> dict[str, Spread]:
+    """Tell how many times as fast as the reference each is.
+
+    A ratio is made of the two times of one turn: what slows the machine down for a
+    while slows both.
+
+    Args:
+        seconds: Times, as :func:`turn_seconds` returns them.
+        reference: One of the names.
+
+    Returns:
+        For each name the ratios of all turns; above 1 is faster than the reference.
+    """
+    base = seconds[reference]
+    return {
+        name: Spread.of([b / s for b, s in zip(base, values, strict=True)])
+        for name, values in seconds.items()
+    }
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int:

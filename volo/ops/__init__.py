@@ -1,5 +1,6 @@
-"""Outlook attention as a pure function."""
+"""Outlook attention as a pure function, and what computes it."""
 
+from .backends import choose_backend
 from .outlook_attention import outlook_attention
 
-__all__ = ['outlook_attention']
+__all__ = ['choose_backend', 'outlook_attention']

@@ -1,7 +1,8 @@
 """Outlook attention (VOLO, arXiv 2106.13112, section 3.1) as a pure function."""
 
 import torch
-import torch.nn.functional as F
+
+from .backends import choose_backend, get_backend, say_once
 
 
 def outlook_attention(
@@ -19,6 +20,9 @@ def outlook_attention(
     A window is centred on each position of the strided grid of h x w positions.
     Its K^2 x K^2 attention is not computed from queries and keys: the logits are
     given. Values outside the picture are zero but take part in the softmax.
+
+    What computes it depends on the device, see :func:`volo.ops.choose_backend`; the
+    result does not.
 
     Args:
         value: Values, shape (B, H, W, C), C divisible by ``num_heads``.
@@ -38,37 +42,26 @@ def outlook_attention(
 
     Raises:
         ValueError: The shapes of ``value`` and ``logits`` do not belong together.
+        ConfigError: ``VOLO_OUTLOOK_ATTENTION`` names a backend that cannot do it.
     """
     batch, height, width, channels = value.shape
     if channels % num_heads:
         raise ValueError(f'{channels} channels cannot be split into {num_heads} heads')
-    head_dim = channels // num_heads
-    area = kernel_size**2
-    grid_height = (height + 2 * padding - kernel_size) // stride + 1
-    grid_width = (width + 2 * padding - kernel_size) // stride + 1
-    expected = (batch, grid_height, grid_width, num_heads * area**2)
+    rows, columns = (
+        (side + 2 * padding - kernel_size) // stride + 1 for side in (height, width)
+    )
+    expected = (batch, rows, columns, num_heads * kernel_size**4)
     if tuple(logits.shape) != expected:
         raise ValueError(
             f'logits of shape {tuple(logits.shape)} do not fit a value of shape '
             f'{tuple(value.shape)}: expected {expected}'
         )
-    scale = head_dim**-0.5 if scale is None else scale
-    window = dict(kernel_size=kernel_size, padding=padding, stride=stride)
-    num_windows = grid_height * grid_width
-
-    # B H W C -> B C H W -> B (heads head_dim K^2) N -> B heads N K^2 head_dim
-    windows = F.unfold(value.permute(0, 3, 1, 2), **window)
-    windows = windows.view(batch, num_heads, head_dim, area, num_windows)
-    windows = windows.permute(0, 1, 4, 3, 2)
-
-    # B h w (heads K^2 K^2) -> B heads N K^2 K^2
-    attention = logits.reshape(batch, num_windows, num_heads, area, area)
-    attention = (attention.transpose(1, 2) * scale).softmax(dim=-1)
-    if dropout_p > 0:
-        attention = F.dropout(attention, p=dropout_p)
-
-    # B heads N K^2 head_dim -> B (heads head_dim K^2) N -> B C H W -> B H W C
-    mixed = attention.to(windows.dtype) @ windows
-    mixed = mixed.permute(0, 1, 4, 3, 2).reshape(batch, channels * area, num_windows)
-    output = F.fold(mixed, output_size=(height, width), **window)
-    return output.permute(0, 2, 3, 1)
+    if scale is None:
+        scale = (channels // num_heads) ** -0.5
+    name, reason = choose_backend(value, dropout_p)
+    if not torch.compiler.is_compiling():
+        say_once(name, reason)
+    options = dict(dropout_p=dropout_p) if dropout_p > 0 else {}
+    return get_backend(name)(
+        value, logits, num_heads, kernel_size, stride, padding, scale, **options
+    )

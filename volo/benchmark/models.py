@@ -1,0 +1,199 @@
+"""Our classifier against timm's VOLO, DeiT III and Swin, eager and compiled."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from volo.errors import ConfigError
+from volo.models import VOLO, VOLOHead
+
+from .report import Report
+from .steps import (
+    StepOptions,
+    compare,
+    compile_forward,
+    inference_step,
+    training_step,
+)
+
+#: Every model here takes pictures of a multiple of this: Swin halves the grid of its
+#: 4 x 4 patches three times.
+SIZE_STEP = 32
+NUM_CLASSES = 1000
+#: What a training step costs in forward passes.
+TRAINING_PASSES = 3
+
+COLUMNS = {
+    'model': '{name}',
+    'images/s': '{images_per_second:.2f}',
+    'ratio (range)': '{ratio:.2f} ({ratio_low:.2f}-{ratio_high:.2f})',
+    'peak MB': '{peak_mb:.1f}',
+    'GMAC': '{gmac:.2f}',
+    'GMAC/s': '{gmac_per_second:.1f}',
+}
+
+
+class Classifier(nn.Module):
+    """Backbone and head as one module, without mmpretrain around them.
+
+    Args:
+        arch: As in :class:`volo.models.VOLO`.
+        img_size: Height and width of the pictures in pixels.
+    """
+
+    def __init__(self, arch: str, img_size: int) -> None:
+        super().__init__()
+        self.backbone = VOLO(arch, img_size)
+        self.head = VOLOHead(arch, NUM_CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map pictures (B, 3, H, W) to logits (B, num_classes)."""
+        return self.head(self.backbone(x))
+
+
+def timm_volo_name(arch: str) -> str:
+    """Return timm's name of an arch.
+
+    Raises:
+        ConfigError: timm does not have it.
+    """
+    name = f'volo_{arch}_224'
+    if not timm.is_model(name):
+        raise ConfigError(
+            f'timm has no VOLO {arch!r} to compare with: name the models without timm'
+        )
+    return name
+
+
+def _build_timm(name: str, img_size: int) -> nn.Module:
+    return timm.create_model(
+        name, pretrained=False, img_size=img_size, num_classes=NUM_CLASSES
+    )
+
+
+#: From an arch of VOLO and the side of a picture to a classifier. DeiT III and Swin
+#: are of the size of VOLO-D1, whatever the arch.
+BUILDERS: dict[str, Callable[[str, int], nn.Module]] = {
+    'ours': Classifier,
+    'timm': lambda arch, img_size: _build_timm(timm_volo_name(arch), img_size),
+    'deit3': lambda arch, img_size: _build_timm('deit3_small_patch16_224', img_size),
+    'swin': lambda arch, img_size: _build_timm(
+        'swin_tiny_patch4_window7_224', img_size
+    ),
+}
+
+
+def count_gmac(name: str, arch: str, img_size: int) -> float:
+    """Return the multiply-adds of one picture in 10^9: matrix products, convolutions.
+
+    Nothing is computed: the model is built on the meta device.
+
+    Args:
+        name: A key of :data:`BUILDERS`.
+        arch: Of VOLO.
+        img_size: Side of the picture in pixels.
+    """
+    with torch.device('meta'):
+        model = BUILDERS[name](arch, img_size).eval()
+        pictures = torch.empty(1, 3, img_size, img_size)
+    # With gradients: the counter follows modules by their gradient functions. With
+    # plain attention: fused kernels are not counted on every device.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(pictures)
+    return counter.get_total_flops() / 2e9
+
+
+def make_step(
+    name: str, how: str, arch: str, img_size: int, options: StepOptions
+) -> Callable[[], None]:
+    """Return what is timed of one model, on random pictures.
+
+    Inference ends at the logits. Training is the cross-entropy of these same logits,
+    its gradient and an update: of VOLO, ours and timm's, the class logits and half
+    the maximum of the token logits. That is not how VOLO is trained, but the plain
+    ``forward`` of both, so both do the same work.
+
+    Args:
+        name: A key of :data:`BUILDERS`.
+        how: One of :data:`.steps.COMPILE`.
+        arch: Of VOLO.
+        img_size: Side of the pictures in pixels.
+        options: The rest.
+    """
+    torch.manual_seed(0)
+    model = BUILDERS[name](arch, img_size).to(options.device)
+    model.train(options.mode == 'training')
+    compile_forward(model, how)
+    shape = (options.batch_size, 3, img_size, img_size)
+    pictures = torch.randn(shape, device=options.device)
+    labels = torch.randint(NUM_CLASSES, shape[:1], device=options.device)
+    if options.mode == 'inference':
+        return inference_step(lambda: model(pictures), options)
+    return training_step(
+        lambda: F.cross_entropy(model(pictures), labels), model.parameters(), options
+    )
+
+
+def measure_models(
+    models: Sequence[str], arch: str, img_size: int, options: StepOptions
+) -> Report:
+    """Measure classifiers in turns, on random weights and pictures.
+
+    Args:
+        models: Keys of :data:`BUILDERS`.
+        arch: Of VOLO.
+        img_size: Side of the pictures in pixels.
+        options: The rest.
+
+    Returns:
+        A row for each model and each way to compile it. Ratios are to timm's VOLO,
+        eager, or to the first row where that is not measured.
+
+    Raises:
+        ConfigError: A model does not exist in that arch or size.
+    """
+    if img_size % SIZE_STEP:
+        raise ConfigError(f'--img-size is a multiple of {SIZE_STEP}, got {img_size}')
+    if 'timm' in models:
+        timm_volo_name(arch)
+    gmac = {name: count_gmac(name, arch, img_size) for name in models}
+    candidates = {
+        f'{name} {how}': (name, how) for name in models for how in options.compile
+    }
+    found = compare(
+        {
+            key: make_step(*candidate, arch, img_size, options)
+            for key, candidate in candidates.items()
+        },
+        'timm eager',
+        options,
+    )
+    passes = TRAINING_PASSES if options.mode == 'training' else 1
+    rows = [
+        dict(
+            name=key,
+            model=name,
+            compile=how,
+            gmac=gmac[name],
+            gmac_per_second=passes * gmac[name] * found[key]['images_per_second'],
+            **found[key],
+        )
+        for key, (name, how) in candidates.items()
+    ]
+    return Report(
+        name=f'models_{arch}_{options.mode}',
+        title=(
+            f'VOLO-{arch}, {options.mode} at {img_size} x {img_size}, '
+            f'{options.batch_size} pictures a step, {options.dtype}; '
+            f'the reference is {rows[0]["reference"]}'
+        ),
+        options=dict(arch=arch, img_size=img_size, **dataclasses.asdict(options)),
+        columns=COLUMNS,
+        rows=rows,
+    )

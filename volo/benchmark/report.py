@@ -1,0 +1,98 @@
+"""The table of a measurement: on the screen, as JSON and as Markdown."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .measure import describe_machine
+
+#: Their versions are written down with every result.
+LIBRARIES = ('torch', 'timm', 'onedl-mmsegmentation')
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
+    """Show cells on the screen."""
+    table = Table(*columns, title=title, title_justify='left')
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was measured, under which options.
+
+    Args:
+        name: Of the measurement; it names the files in a folder.
+        title: One line.
+        options: What was asked for.
+        columns: For each column of the table a format of a row, such as
+            ``{'images/s': '{images_per_second:.1f}'}``.
+        rows: The numbers, unrounded. They may hold more than the columns show.
+    """
+
+    name: str
+    title: str
+    options: Mapping[str, object]
+    columns: Mapping[str, str]
+    rows: Sequence[Mapping[str, object]]
+
+    def cells(self) -> list[list[str]]:
+        """Return the cells of the table, a list a row."""
+        return [
+            [form.format_map(row) for form in self.columns.values()]
+            for row in self.rows
+        ]
+
+    def machine(self) -> str:
+        """Return the machine that this process measures on, in one line."""
+        return describe_machine(str(self.options['device']))
+
+    def show(self) -> None:
+        """Print the table."""
+        print_table(self.title, list(self.columns), self.cells())
+
+    def markdown(self) -> str:
+        """Return title, table, machine and options as Markdown."""
+        lines = [list(self.columns), ['---', *['---:'] * (len(self.columns) - 1)]]
+        table = [f'| {" | ".join(line)} |' for line in [*lines, *self.cells()]]
+        options = ', '.join(f'{key} {value}' for key, value in self.options.items())
+        return '\n\n'.join(
+            [self.title, '\n'.join(table), f'{self.machine()}.', f'Options: {options}.']
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return everything, for JSON."""
+        return dict(
+            name=self.name,
+            title=self.title,
+            machine=self.machine(),
+            versions={library: version(library) for library in LIBRARIES},
+            options=dict(self.options),
+            rows=[dict(row) for row in self.rows],
+        )
+
+    def write(self, out: str) -> list[Path]:
+        """Write a JSON file and a Markdown file.
+
+        Args:
+            out: A folder, if there is one or a slash ends it: the files get the name
+                of the measurement. Else their path without the suffix.
+
+        Returns:
+            Both files.
+        """
+        stem = Path(out)
+        if out.endswith('/') or stem.is_dir():
+            stem = stem / self.name
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        texts = {'.json': json.dumps(self.as_dict(), indent=2), '.md': self.markdown()}
+        paths = [stem.parent / f'{stem.name}{suffix}' for suffix in texts]
+        for path, text in zip(paths, texts.values(), strict=True):
+            path.write_text(f'{text}\n')
+        return paths

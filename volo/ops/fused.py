@@ -1,0 +1,186 @@
+"""Outlook attention in three Triton kernels, for GPUs.
+
+The plain form copies every window's values, about (K / stride)^2 times the picture,
+and writes what it mixed as often. Here nothing of that size is ever in memory: the
+forward reads values and logits and writes the output, the backward keeps the two
+inputs and recomputes the softmax. All kernels gather, so there are no atomics and the
+results are the same on every run.
+"""
+
+import torch
+import triton
+
+from .fused_kernels import forward_kernel, grad_logits_kernel, grad_value_kernel
+
+
+def _launch_parameters(value: torch.Tensor, heads: int, kernel_size: int) -> tuple:
+    """Choose the block sizes of the kernels over cells and of that over windows.
+
+    They are fixed, not tuned, by these rules for 4 warps:
+
+    - Cells: 16 bytes of channels per thread, one load. At most 64 cells, so that
+      Triton takes the loads of single logits for cheap and has each thread load those
+      that it needs, not pass them through shared memory.
+    - Windows: the attentions, padded to powers of 2, have at most 4096 elements, 32
+      per thread, and the channels of their pixels take at most 16 KiB.
+
+    So the kernels take at most 146 registers per thread and spill nothing with K = 3,
+    stride 2 and 32 channels per head, compiled for an H100.
+    """
+    # A matrix product needs sides of 16 at least.
+    block_d = max(16, triton.next_power_of_2(value.shape[-1] // heads))
+    block_area = max(16, triton.next_power_of_2(kernel_size**2))
+    cells = min(64, max(1, 2048 // value.element_size() // block_d))
+    windows = 16384 // value.element_size() // (block_area * block_d)
+    windows = max(1, min(4096 // block_area**2, windows))
+    return (
+        dict(BLOCK_D=block_d, CELLS=cells, num_warps=4),
+        dict(BLOCK_D=block_d, BLOCK_AREA=block_area, WINDOWS=windows, num_warps=4),
+    )
+
+
+def _num_cells(value: torch.Tensor, stride: int) -> int:
+    batch, height, width, _ = value.shape
+    return batch * -(-height // stride) * -(-width // stride)
+
+
+@torch.library.custom_op('volo::fused_outlook_attention', mutates_args=())
+def _forward(
+    value: torch.Tensor,
+    logits: torch.Tensor,
+    num_heads: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    scale: float,
+) -> torch.Tensor:
+    value, logits = value.contiguous(), logits.contiguous()
+    output = torch.empty_like(value)
+    _, height, width, channels = value.shape
+    _, rows, columns, _ = logits.shape
+    blocks, _ = _launch_parameters(value, num_heads, kernel_size)
+    num_cells = _num_cells(value, stride)
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(value):
+        forward_kernel[(triton.cdiv(num_cells, blocks['CELLS']) * num_heads,)](
+            value,
+            logits,
+            output,
+            num_cells,
+            height,
+            width,
+            rows,
+            columns,
+            num_heads,
+            scale,
+            K=kernel_size,
+            STRIDE=stride,
+            PADDING=padding,
+            D=channels // num_heads,
+            **blocks,
+        )
+    return output
+
+
+@torch.library.custom_op('volo::fused_outlook_attention_backward', mutates_args=())
+def _backward(
+    grad_output: torch.Tensor,
+    value: torch.Tensor,
+    logits: torch.Tensor,
+    num_heads: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    grad_output, value = grad_output.contiguous(), value.contiguous()
+    logits = logits.contiguous()
+    grad_value, grad_logits = torch.empty_like(value), torch.empty_like(logits)
+    _, height, width, channels = value.shape
+    batch, rows, columns, _ = logits.shape
+    sizes = (height, width, rows, columns, num_heads, scale)
+    window = dict(K=kernel_size, STRIDE=stride, PADDING=padding)
+    window['D'] = channels // num_heads
+    cell_blocks, window_blocks = _launch_parameters(value, num_heads, kernel_size)
+    num_cells, num_windows = _num_cells(value, stride), batch * rows * columns
+    log_sums = logits.new_empty(
+        (num_windows, num_heads, kernel_size**2), dtype=torch.float32
+    )
+    with torch.cuda.device_of(value):
+        grid = (triton.cdiv(num_windows, window_blocks['WINDOWS']) * num_heads,)
+        grad_logits_kernel[grid](
+            value,
+            logits,
+            grad_output,
+            grad_logits,
+            log_sums,
+            num_windows,
+            *sizes,
+            **window,
+            **window_blocks,
+        )
+        grid = (triton.cdiv(num_cells, cell_blocks['CELLS']) * num_heads,)
+        grad_value_kernel[grid](
+            logits,
+            log_sums,
+            grad_output,
+            grad_value,
+            num_cells,
+            *sizes,
+            **window,
+            **cell_blocks,
+        )
+    return grad_value, grad_logits
+
+
+@_forward.register_fake
+def _(value, logits, num_heads, kernel_size, stride, padding, scale):
+    return value.new_empty(value.shape)
+
+
+@_backward.register_fake
+def _(grad_output, value, logits, num_heads, kernel_size, stride, padding, scale):
+    return value.new_empty(value.shape), logits.new_empty(logits.shape)
+
+
+def _keep(ctx, inputs, output) -> None:
+    value, logits, *ctx.options = inputs
+    ctx.save_for_backward(value, logits)
+
+
+def _differentiate(ctx, grad_output):
+    return *_backward(grad_output, *ctx.saved_tensors, *ctx.options), *[None] * 5
+
+
+_forward.register_autograd(_differentiate, setup_context=_keep)
+
+
+def fused_outlook_attention(
+    value: torch.Tensor,
+    logits: torch.Tensor,
+    num_heads: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    scale: float,
+) -> torch.Tensor:
+    """Outlook attention as :func:`volo.ops.outlook_attention`, without dropout.
+
+    Softmax and sums are in float32 whatever the dtypes, which may differ. Gradients
+    have the dtypes of their inputs. Shapes are not checked. One operator for
+    ``torch.compile``, and one for its backward.
+
+    Args:
+        value: Values, shape (B, H, W, C), C divisible by ``num_heads``.
+        logits: Attention logits, shape (B, h, w, num_heads * K^4), last axis
+            ordered (head, query in the window, key in the window).
+        num_heads: Number of heads.
+        kernel_size: Window size K.
+        stride: Distance between the centres of neighbouring windows.
+        padding: Zeros around the picture on every side.
+        scale: Factor on the logits.
+
+    Returns:
+        Shape (B, H, W, C), the dtype of ``value``.
+    """
+    return _forward(value, logits, num_heads, kernel_size, stride, padding, scale)
