@@ -21,7 +21,9 @@ def test_every_recipe_of_the_authors_is_listed():
     recipes = {
         f'configs/{path.name}'
         for path in (ROOT / 'configs').glob('volo_d*.py')
-        if not any(word in path.stem for word in ('custom', 'camvid', 'plain', 'ema', 'fsdp'))
+        if not any(
+            word in path.stem for word in ('custom', 'camvid', 'plain', 'ema', 'fsdp')
+        )
     }
     assert recipes and sorted(listed) == sorted(recipes)
 

@@ -26,7 +26,7 @@ import argparse
 
 import torch
 
-from volo.benchmark.attention import BACKENDS, measure_attention
+from volo.benchmark.attention import measure_attention
 from volo.benchmark.label_maps import measure_label_maps
 from volo.benchmark.measure import describe_machine
 from volo.benchmark.models import BUILDERS, measure_models
@@ -38,6 +38,7 @@ from volo.benchmark.token_loss import measure_token_loss
 from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config
 from volo.errors import ConfigError
+from volo.ops.backends import BACKENDS
 
 
 def finish(report: Report, out: str | None) -> None:
@@ -59,8 +60,10 @@ def step_options(args: argparse.Namespace) -> StepOptions:
 
 
 def models(args: argparse.Namespace) -> None:
-    options = step_options(args)
-    finish(measure_models(args.models, args.arch, args.img_size, options), args.out)
+    report = measure_models(
+        args.models, args.arch, args.img_size, step_options(args), args.dtypes
+    )
+    finish(report, args.out)
 
 
 def segmentor(args: argparse.Namespace) -> None:
@@ -171,6 +174,13 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument('--img-size', type=positive, default=224)
     add_steps(command)
     add_common(command)
+    command.add_argument(
+        '--dtypes',
+        nargs='+',
+        choices=DTYPES,
+        default=[],
+        help='one against another, in place of --dtype',
+    )
     command.set_defaults(run=models)
 
     command = commands.add_parser('segmentor')
@@ -188,7 +198,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=segmentor)
 
     command = commands.add_parser('outlook-attention')
-    command.add_argument('--backends', nargs='+', choices=BACKENDS, default=[*BACKENDS])
+    command.add_argument('--backends', nargs='+', choices=BACKENDS, default=[])
     command.add_argument('--arch', default='d1')
     command.add_argument('--batch-size', type=positive, default=16)
     command.add_argument('--img-size', type=positive, default=224)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
-from volo.engine.launch import load_config, test
+from volo.engine.launch import add_hook, load_config, test
 from volo.errors import CheckpointError, ConfigError
 
 
@@ -37,6 +37,10 @@ def main() -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
+    if args.amp:
+        cfg.test_cfg.fp16 = True  # bfloat16 on a CPU
+    if args.compile:
+        add_hook(cfg, type='CompileHook', freeze=True)
     if args.show_dir:
         hook = cfg.default_hooks.visualization
         if cfg.default_scope == 'mmseg':

@@ -4,8 +4,10 @@ python tools/train.py configs/volo_d1_imagenet.py [--work-dir DIR] [--resume] [-
 bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
 """
 
+from mmengine.device import get_device
+
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
-from volo.engine.launch import load_config, train
+from volo.engine.launch import add_hook, load_config, train
 from volo.engine.tracking import TRACKERS, add_trackers
 from volo.errors import ConfigError
 
@@ -19,7 +21,6 @@ def main() -> None:
         metavar='CHECKPOINT',
         help='go on from a checkpoint, by default the latest in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -46,6 +47,10 @@ def main() -> None:
             )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if get_device() == 'cpu':
+            cfg.optim_wrapper.dtype = 'bfloat16'
+    if args.compile:
+        add_hook(cfg, type='CompileHook')
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError(

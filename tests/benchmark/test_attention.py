@@ -57,34 +57,33 @@ def test_all_backends_and_the_copy_take_turns(monkeypatch):
         functions.extend(steps)
         times = dict.fromkeys(steps, [4.0, 8.0])
         # A copy reads and writes: 100 bytes in 1 s, or in 2 s.
-        return {**times, ('new', 'forward'): [2.0, 2.0], 'copy': [1.0, 2.0]}
+        return {**times, ('windows', 'forward'): [2.0, 2.0], 'copy': [1.0, 2.0]}
 
     monkeypatch.setattr(attention, 'COPY_BYTES', dict(cpu=48))
     monkeypatch.setattr(attention, 'turn_seconds', turns)
-    monkeypatch.setitem(attention.BACKENDS, 'new', outlook_attention)
-    report = measure_attention(['unfold', 'new'], **SMALL)
+    report = measure_attention([], **SMALL)
     rows = {row['name']: row for row in report.rows}
     assert functions == [
-        ('unfold', 'forward'),
-        ('new', 'forward'),
-        ('unfold', 'forward+backward'),
-        ('new', 'forward+backward'),
+        ('reference', 'forward'),
+        ('windows', 'forward'),
+        ('reference', 'forward+backward'),
+        ('windows', 'forward+backward'),
         'copy',
     ]
-    new = rows['new forward']
+    new = rows['windows forward']
     assert [new[key] for key in ('ratio', 'ratio_low', 'ratio_high')] == [3, 2, 4]
     moved = make_tensors('tiny', 32, 2, 'float32', 'cpu').moved_bytes('forward')
     assert new['moved_mb'] == moved / 1e6
     assert new['copy_milliseconds'] == pytest.approx(1e3 * moved * 1.5 / 96)
     # 2 s against 1 and 2 times moved / 96 s.
     assert new['times_copy'] == pytest.approx((2 + 1) / 2 * 96 / moved)
-    assert rows['unfold forward+backward']['milliseconds'] == 6000
-    assert rows['new forward+backward']['ratio'] == 1
+    assert rows['reference forward+backward']['milliseconds'] == 6000
+    assert rows['windows forward+backward']['ratio'] == 1
 
 
 def test_it_runs(monkeypatch):
     monkeypatch.setattr(attention, 'COPY_BYTES', dict(cpu=2**20))
-    report = measure_attention(['unfold'], **{**SMALL, 'dtype': 'bf16'})
+    report = measure_attention(['reference'], **{**SMALL, 'dtype': 'bf16'})
     assert [row['passes'] for row in report.rows] == list(attention.PASSES)
     assert all(row['times_copy'] > 0 and row['peak_mb'] > 0 for row in report.rows)
     assert len(report.cells()) == 2
@@ -92,6 +91,8 @@ def test_it_runs(monkeypatch):
 
 def test_what_is_impossible_is_said():
     with pytest.raises(ConfigError, match='multiple of 16'):
-        measure_attention(['unfold'], **{**SMALL, 'img_size': 40})
+        measure_attention(['reference'], **{**SMALL, 'img_size': 40})
+    with pytest.raises(ConfigError, match='fused runs on GPUs'):
+        measure_attention(['fused'], **SMALL)
     with pytest.raises(ConfigError, match='fp16'):
-        measure_attention(['unfold'], **{**SMALL, 'dtype': 'fp16'})
+        measure_attention(['reference'], **{**SMALL, 'dtype': 'fp16'})

@@ -82,6 +82,16 @@ def test_a_row_for_each_model_and_way(toys, mode, passes):
     assert len(report.cells()) == 3
 
 
+def test_dtypes_are_compared_in_one_run(toys):
+    options = StepOptions(compile=['eager'], repeats=1)
+    report = measure_models(['ours', 'timm'], 'd1', 32, options, ['float32', 'bf16'])
+    assert [row['name'] for row in report.rows] == [
+        *('ours eager float32', 'ours eager bf16'),
+        *('timm eager float32', 'timm eager bf16'),
+    ]
+    assert {row['reference'] for row in report.rows} == {'timm eager float32'}
+
+
 def test_without_timm_the_first_row_is_the_reference(toys):
     options = StepOptions(compile=['eager'], repeats=1)
     report = measure_models(['deit3', 'ours'], 'tiny', 32, options)

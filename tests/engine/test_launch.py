@@ -5,7 +5,7 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from volo.engine import load_config
+from volo.engine import build_runner, load_config
 from volo.engine.launch import _adapt_to_cpu, _init_gloo, readable_errors
 from volo.errors import ConfigError, DataError
 from volo.paths import config_path
@@ -84,12 +84,25 @@ def test_what_needs_a_gpu_is_replaced_on_a_cpu(config):
     assert cfg.model_wrapper_cfg.device_ids is None
 
 
+def test_bfloat16_stays_on_a_cpu(config):
+    cfg = load_config(config, {'optim_wrapper.dtype': 'bfloat16'})
+    cfg.launcher = 'none'
+    _adapt_to_cpu(cfg)
+    assert cfg.optim_wrapper == dict(type='BFloat16OptimWrapper')
+
+
 @pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
 def test_a_launcher_without_its_environment_is_refused(monkeypatch, launcher):
     for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID', 'SLURM_NTASKS'):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=f'--launcher {launcher}'):
         _init_gloo(launcher, {})
+
+
+def test_a_strategy_needs_processes(config):
+    cfg = load_config(config, dict(strategy=dict(type='VOLOFSDPStrategy')))
+    with pytest.raises(ConfigError, match='needs several processes'):
+        build_runner(cfg)
 
 
 def test_slurm_tasks_find_each_other():

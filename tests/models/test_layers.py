@@ -1,7 +1,14 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from volo.models.layers import Block, ClassBlock, OutlookAttention, SelfAttention
+from volo.models.layers import (
+    Block,
+    ClassBlock,
+    OutlookAttention,
+    SelfAttention,
+    TokenLinear,
+)
 
 
 def test_self_attention_is_softmax_of_scaled_products():
@@ -47,3 +54,27 @@ def test_drop_path_skips_both_branches_in_training():
     torch.testing.assert_close(block(x), x)
     block.eval()
     assert not torch.allclose(block(x), x)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_linear_layer_of_tokens_is_a_linear_layer(bias):
+    torch.manual_seed(0)
+    layer = TokenLinear(6, 10, bias=bias)
+    x = torch.randn(2, 3, 5, 6, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    expected = F.linear(x, layer.weight, layer.bias)
+    ours = layer(x)
+    assert ours.is_contiguous()
+    torch.testing.assert_close(ours, expected)
+    for gradients in zip(
+        torch.autograd.grad(ours.sin().sum(), wanted),
+        torch.autograd.grad(expected.sin().sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(*gradients)
+
+
+def test_blocks_pass_tokens_on_without_a_copy():
+    x = torch.randn(2, 4, 6, 8)
+    for attn in (OutlookAttention(8, 2), SelfAttention(8, 2)):
+        assert Block(attn, 8, 3.0)(x).is_contiguous()

@@ -9,15 +9,12 @@ from volo.errors import ConfigError
 from volo.models.archs import resolve_arch
 from volo.models.layers import OutlookAttention
 from volo.models.volo import PATCH_SIZE
-from volo.ops import outlook_attention
+from volo.ops.backends import BACKENDS, find_obstacle, get_backend
 
 from .measure import Spread, peak_bytes, speed_ratios, turn_seconds
 from .report import Report
 from .steps import DTYPES, autocast, check_dtype
 
-#: Functions with the arguments of :func:`volo.ops.outlook_attention`. The first is
-#: the reference.
-BACKENDS: dict[str, Callable[..., torch.Tensor]] = {'unfold': outlook_attention}
 PASSES = ('forward', 'forward+backward')
 #: Bytes of the tensor that is copied: more than any cache holds.
 COPY_BYTES = {'cpu': 2**28, 'cuda': 2**30}
@@ -41,13 +38,13 @@ class Tensors:
         value: Shape (B, H, W, C).
         logits: Shape (B, h, w, heads * K^4).
         grad: Gradient of the output, shape (B, H, W, C).
-        window: Heads, window size, stride and padding.
+        window: Heads, window size, stride, padding and scale.
     """
 
     value: torch.Tensor
     logits: torch.Tensor
     grad: torch.Tensor
-    window: dict[str, int]
+    window: dict[str, float]
 
     def moved_bytes(self, what: str) -> int:
         """Return the bytes that one of :data:`PASSES` cannot but read and write.
@@ -95,6 +92,7 @@ def make_tensors(
             kernel_size=layer.kernel_size,
             stride=layer.stride,
             padding=layer.kernel_size // 2,
+            scale=(channels // layer.num_heads) ** -0.5,
         ),
     )
 
@@ -140,7 +138,8 @@ def measure_attention(
     reads: then an operator may need less than the time of the copy.
 
     Args:
-        backends: Keys of :data:`BACKENDS`.
+        backends: Of :data:`volo.ops.backends.BACKENDS`; none means all that run
+            on the device.
         arch: Of VOLO.
         img_size: Side of the pictures in pixels.
         batch_size: Pictures.
@@ -154,13 +153,18 @@ def measure_attention(
         backend; above 1 is faster.
 
     Raises:
-        ConfigError: Size or dtype are impossible.
+        ConfigError: Size or dtype are impossible, or a backend does not run here.
     """
     check_dtype(dtype, device)
     tensors = make_tensors(arch, img_size, batch_size, dtype, device)
+    obstacles = {name: find_obstacle(name, tensors.value, 0.0) for name in BACKENDS}
+    backends = backends or [name for name in BACKENDS if not obstacles[name]]
+    for name in backends:
+        if obstacles[name]:
+            raise ConfigError(f'--backends {name}: {obstacles[name]}')
     rows = [(name, what) for what in PASSES for name in backends]
     steps = {
-        (name, what): make_call(BACKENDS[name], what, tensors, dtype, device)
+        (name, what): make_call(get_backend(name), what, tensors, dtype, device)
         for name, what in rows
     }
     source = torch.ones(COPY_BYTES[device] // 4, device=device)

@@ -141,7 +141,11 @@ def make_step(
 
 
 def measure_models(
-    models: Sequence[str], arch: str, img_size: int, options: StepOptions
+    models: Sequence[str],
+    arch: str,
+    img_size: int,
+    options: StepOptions,
+    dtypes: Sequence[str] = (),
 ) -> Report:
     """Measure classifiers in turns, on random weights and pictures.
 
@@ -150,10 +154,12 @@ def measure_models(
         arch: Of VOLO.
         img_size: Side of the pictures in pixels.
         options: The rest.
+        dtypes: Keys of :data:`.steps.DTYPES`, in the place of that of the options:
+            to compare one with another.
 
     Returns:
-        A row for each model and each way to compile it. Ratios are to timm's VOLO,
-        eager, or to the first row where that is not measured.
+        A row for each model, dtype and way to compile it. Ratios are to timm's VOLO,
+        eager, in the first dtype, or to the first row where that is not measured.
 
     Raises:
         ConfigError: A model does not exist in that arch or size.
@@ -163,17 +169,21 @@ def measure_models(
     if 'timm' in models:
         timm_volo_name(arch)
     gmac = {name: count_gmac(name, arch, img_size) for name in models}
+    dtypes = dtypes or (options.dtype,)
     candidates = {
-        f'{name} {how}': (name, how) for name in models for how in options.compile
+        f'{name} {how}' + f' {dtype}' * (len(dtypes) > 1): (name, how, dtype)
+        for name in models
+        for dtype in dtypes
+        for how in options.compile
     }
-    found = compare(
-        {
-            key: make_step(*candidate, arch, img_size, options)
-            for key, candidate in candidates.items()
-        },
-        'timm eager',
-        options,
-    )
+    steps = {
+        key: make_step(
+            name, how, arch, img_size, dataclasses.replace(options, dtype=dtype)
+        )
+        for key, (name, how, dtype) in candidates.items()
+    }
+    reference = next((key for key in steps if key.startswith('timm eager')), '')
+    found = compare(steps, reference, options)
     passes = TRAINING_PASSES if options.mode == 'training' else 1
     rows = [
         dict(
@@ -184,13 +194,13 @@ def measure_models(
             gmac_per_second=passes * gmac[name] * found[key]['images_per_second'],
             **found[key],
         )
-        for key, (name, how) in candidates.items()
+        for key, (name, how, _) in candidates.items()
     ]
     return Report(
         name=f'models_{arch}_{options.mode}',
         title=(
             f'VOLO-{arch}, {options.mode} at {img_size} x {img_size}, '
-            f'{options.batch_size} pictures a step, {options.dtype}; '
+            f'{options.batch_size} pictures a step, {", ".join(dtypes)}; '
             f'the reference is {rows[0]["reference"]}'
         ),
         options=dict(arch=arch, img_size=img_size, **dataclasses.asdict(options)),

@@ -1,5 +1,7 @@
 """What the runners need: launch, hooks, metrics, optimizers, schedules."""
 
+from .amp import BFloat16OptimWrapper
+from .compiling import CompileHook
 from .hooks import CheckLoadedWeightsHook, CountersAfterValidationHook
 from .launch import build_runner, load_config
 from .layer_decay import VOLOLayerDecayOptimWrapperConstructor
@@ -8,7 +10,9 @@ from .schedules import WarmupCosineLR
 from .sharding import VOLOFSDPStrategy
 
 __all__ = [
+    'BFloat16OptimWrapper',
     'CheckLoadedWeightsHook',
+    'CompileHook',
     'CountersAfterValidationHook',
     'TopKAccuracy',
     'VOLOFSDPStrategy',

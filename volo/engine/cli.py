@@ -58,6 +58,14 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
         help='override the config: dotted keys, lists as "[a,b]"',
     )
     parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU',
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help='compile the model with torch.compile'
+    )
+    parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )
     # Given by torch.distributed.launch, unused: torchrun sets LOCAL_RANK instead.

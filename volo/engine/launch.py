@@ -56,7 +56,7 @@ def load_config(
         raise ConfigError(f'{path}: {type(error).__name__}: {error}') from error
     options = dict(cfg_options or {})
     known = set(cfg) | set(inspect.signature(Runner.__init__).parameters)
-    known |= {'auto_scale_lr', 'compile'}
+    known |= {'auto_scale_lr', 'compile', 'runner_type', 'strategy'}
     for key in options:
         name = key.split('.')[0]
         if name not in known:
@@ -119,10 +119,14 @@ def _adapt_to_cpu(cfg: Config) -> None:
     changes = ['no GPU was found: running on the CPU']
     optim_wrapper = cfg.get('optim_wrapper') or {}
     if optim_wrapper.get('type') == 'AmpOptimWrapper':
+        dtype = optim_wrapper.get('dtype')
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             optim_wrapper.pop(key, None)
-        optim_wrapper['type'] = 'OptimWrapper'
-        changes.append('float32 in place of mixed precision')
+        if dtype == 'bfloat16':
+            optim_wrapper['type'] = 'BFloat16OptimWrapper'
+        else:
+            optim_wrapper['type'] = 'OptimWrapper'
+            changes.append('float32 in place of float16 (bfloat16: --amp)')
     sync_norms = [p for p, node in _walk(cfg.to_dict()) if node.get('type') == 'SyncBN']
     if sync_norms:
         cfg.merge_from_dict({f'{place}.type': 'BN' for place in sync_norms})
@@ -234,9 +238,9 @@ def train(cfg: Config, launcher: str = 'none') -> None:
     """
     cfg = copy.deepcopy(cfg)
     # Starting from another task's weights is allowed; resuming from them is not.
-    _check_weights(cfg, drop_classifiers=not cfg.get('resume'))
+    add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not cfg.get('resume'))
     if cfg.get('runner_type') == 'FlexibleRunner':
-        cfg.custom_hooks.append(dict(type='CountersAfterValidationHook'))
+        add_hook(cfg, type='CountersAfterValidationHook')
     with readable_errors(cfg):
         build_runner(cfg, launcher).train()
 
@@ -248,7 +252,7 @@ def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
         VoloError: The config, the data or the checkpoint is at fault.
     """
     cfg = copy.deepcopy(cfg)
-    _check_weights(cfg, drop_classifiers=False)
+    add_hook(cfg, type='CheckLoadedWeightsHook')
     # A strategy is for training; its checkpoints are whole.
     cfg.pop('strategy', None)
     cfg.pop('runner_type', None)
@@ -256,6 +260,6 @@ def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
         return build_runner(cfg, launcher).test()
 
 
-def _check_weights(cfg: Config, drop_classifiers: bool) -> None:
-    hook = dict(type='CheckLoadedWeightsHook', drop_classifiers=drop_classifiers)
+def add_hook(cfg: Config, **hook: object) -> None:
+    """Add a hook to those that a config has."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]

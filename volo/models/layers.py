@@ -8,14 +8,31 @@ from torch import nn
 from volo.ops import outlook_attention
 
 
+class TokenLinear(nn.Linear):
+    """A linear layer that is a 1x1 convolution where that is faster: on a CPU.
+
+    PyTorch gives float32 products to MKL and convolutions to oneDNN, which is faster
+    on the CPU of docs/performance.md. Tokens are channels-last, so that neither form
+    copies them.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        if x.ndim != 4 or x.device.type != 'cpu' or torch.compiler.is_exporting():
+            return super().forward(x)
+        # B H W C -> B C H W -> B H W C', without a copy.
+        weight = self.weight[:, :, None, None]
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+
+
 class Mlp(nn.Sequential):
     """Two linear layers with a GELU between, on the last axis."""
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
-        self.add_module('fc1', nn.Linear(embed_dims, hidden_dims))
+        self.add_module('fc1', TokenLinear(embed_dims, hidden_dims))
         self.add_module('act', nn.GELU())
-        self.add_module('fc2', nn.Linear(hidden_dims, embed_dims))
+        self.add_module('fc2', TokenLinear(hidden_dims, embed_dims))
 
 
 class OutlookAttention(nn.Module):
@@ -43,9 +60,9 @@ class OutlookAttention(nn.Module):
         self.kernel_size = kernel_size
         self.stride = stride
         self.attn_drop_rate = attn_drop_rate
-        self.value = nn.Linear(embed_dims, embed_dims, bias=False)
-        self.logits = nn.Linear(embed_dims, num_heads * kernel_size**4)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.value = TokenLinear(embed_dims, embed_dims, bias=False)
+        self.logits = TokenLinear(embed_dims, num_heads * kernel_size**4)
+        self.proj = TokenLinear(embed_dims, embed_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
@@ -80,8 +97,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
-        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.qkv = TokenLinear(embed_dims, embed_dims * 3, bias=False)
+        self.proj = TokenLinear(embed_dims, embed_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
