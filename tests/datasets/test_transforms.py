@@ -22,7 +22,7 @@ def test_good_and_absent_masks_pass():
 def test_label_out_of_range():
     mask = np.zeros((4, 6), np.uint8)
     mask[0, :2] = 7, 3
-    with pytest.raises(DataError, match=r'm.png: label 7 on 2 pixels.*3 classes'):
+    with pytest.raises(DataError, match=r'm.png: labels 3, 7 on 2 pixels.*3 classes'):
         CheckSegmentationSample()(sample(mask))
 
 

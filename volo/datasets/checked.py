@@ -1,17 +1,43 @@
 """Clear errors for missing and broken files, for any OpenMMLab data set."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image
+import torch
+from mmengine.logging import print_log
 
 from volo.errors import DataError
 
-#: Keys of a sample that name its files.
-FILE_KEYS = ('img_path', 'seg_map_path')
+from .checks import Loading, decoding_finding, deep_file, read_file
+from .findings import Finding
+from .masks import decode_mask, mask_depth_finding, read_mask
 
 
 class ChecksFiles:
-    """Mixin in front of an mmengine data set: its errors name folder and file."""
+    """Mixin in front of an mmengine data set: its errors name folder and file.
+
+    Args:
+        skip_broken: In training, take another sample, drawn at random, in place of one
+            whose files are broken or do not fit. The first, tenth, hundredth ... skip
+            is logged. For ``train_dataloader`` alone: a data set in ``test_mode``
+            never skips, but one that is evaluated without that mode would.
+        args: As in the data set behind.
+        kwargs: As in the data set behind.
+    """
+
+    def __init__(self, *args, skip_broken: bool = False, **kwargs) -> None:
+        self.skip_broken = skip_broken
+        # Shared, so that the workers count together.
+        self._skipped = torch.zeros((), dtype=torch.int64)
+        if skip_broken:
+            self._skipped.share_memory_()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def skipped(self) -> int:
+        """How many broken samples were skipped so far, by all workers."""
+        return int(self._skipped)
 
     def load_data_list(self) -> list[dict]:
         """List the samples.
@@ -36,23 +62,43 @@ class ChecksFiles:
             )
         return samples
 
-    def prepare_data(self, idx: int) -> dict:
+    def prepare_data(self, idx: int) -> dict | None:
         """Load a sample and run the pipeline on it.
+
+        Returns:
+            The sample, or None where it is broken and shall be skipped: mmengine then
+            takes another.
 
         Raises:
             DataError: A file of the sample is missing or broken.
         """
         try:
+            return self._prepare_checked(idx)
+        except DataError as error:
+            if self.test_mode or not self.skip_broken:
+                raise
+            self._skipped += 1
+            count = self.skipped
+            if str(count).strip('0') == '1':
+                print_log(
+                    f'skip_broken: {count} skipped so far, this one since {error}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            return None
+
+    def _prepare_checked(self, idx: int) -> dict:
+        info = self.get_data_info(idx)
+        finding = _refused_files(info, Loading.of(self))
+        if finding:
+            raise DataError(str(finding))
+        try:
             return super().prepare_data(idx)
         # SyntaxError is what Pillow raises for some broken PNGs.
         except (OSError, SyntaxError, AssertionError) as error:
-            info = self.get_data_info(idx)
-            for path in (info[key] for key in FILE_KEYS if info.get(key)):
-                problem = _reading_problem(path)
-                if problem:
-                    raise DataError(
-                        f'{path}: {problem}. Restore the file or remove the sample'
-                    ) from error
+            finding = _broken_file(info)
+            if finding:
+                raise DataError(str(finding)) from error
             raise
 
     def _pictures(self) -> str:
@@ -60,15 +106,31 @@ class ChecksFiles:
         return next(filter(None, self.data_prefix.values()), self.data_root)
 
 
-def _reading_problem(path: str) -> str:
-    """Return why a picture cannot be read, or '' if it can."""
-    if not Path(path).exists():
-        return 'no such file'
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except (OSError, SyntaxError) as error:
-        # Pillow names the buffer it was given, which says nothing to the user.
-        reason = 'not a picture' if 'cannot identify' in str(error) else str(error)
-        return f'broken picture ({reason})'
-    return ''
+def _refused_files(info: Mapping, loading: Loading) -> Finding | None:
+    """Find what loading a sample would distort in silence; cheap for good files.
+
+    Args:
+        info: What the data set knows of the sample.
+        loading: Of the data set.
+    """
+    picture, mask = info.get('img_path'), info.get('seg_map_path')
+    deep = deep_file(picture) if picture and loading.eight_bits else None
+    if deep or not mask:
+        return deep
+    if deep_file(mask):
+        array = decode_mask(mask, Path(mask).read_bytes(), loading)
+        return array if isinstance(array, Finding) else mask_depth_finding(mask, array)
+    return None
+
+
+def _broken_file(info: Mapping) -> Finding | None:
+    """Find the file of a sample that cannot be loaded."""
+    picture, mask = info.get('img_path'), info.get('seg_map_path')
+    for path in filter(None, (picture, mask)):
+        content = read_file(path) if path == picture else read_mask(path, picture)
+        if isinstance(content, Finding):
+            return content
+        finding = decoding_finding(path, content)
+        if finding:
+            return finding
+    return None

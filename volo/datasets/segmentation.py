@@ -1,6 +1,6 @@
 """Data sets of pictures and masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset, CityscapesDataset
@@ -25,22 +25,32 @@ class SegmentationDataset(_ChecksMasks, BaseSegDataset):
     Args:
         void_labels: Values in the masks that stand for "not labelled"; they become
             ``ignore_index``, which is also 255 unless told otherwise.
+        label_map: Labels by the values in the masks that stand for them, such as
+            ``{255: 1}`` for masks of black and white. Other values are labels already.
         kwargs: As in mmseg's ``BaseSegDataset``: ``data_root``, ``data_prefix``,
             ``img_suffix``, ``seg_map_suffix``, ``metainfo`` with ``classes`` and
             ``palette``, ``pipeline`` and so on.
     """
 
-    def __init__(self, void_labels: Sequence[int] = (), **kwargs) -> None:
+    def __init__(
+        self,
+        void_labels: Sequence[int] = (),
+        label_map: Mapping[int, int] | None = None,
+        **kwargs,
+    ) -> None:
+        # mmseg's own label_map is of the classes in METAINFO, of which there are none.
+        self._given_map = dict(label_map or {})
         self.void_labels = tuple(void_labels)
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List pictures and masks."""
         samples = super().load_data_list()
-        if self.void_labels:
-            void_map = dict.fromkeys(self.void_labels, self.ignore_index)
+        void_map = dict.fromkeys(self.void_labels, self.ignore_index)
+        label_map = self._given_map | void_map
+        if label_map:
             for sample in samples:
-                sample['label_map'] = {**(sample['label_map'] or {}), **void_map}
+                sample['label_map'] = {**(sample['label_map'] or {}), **label_map}
         return samples
 
 

@@ -1,0 +1,345 @@
+"""A clean data set of 16x16 pictures, ways to spoil it, and what the user shall read.
+
+Every case is a function that spoils the folder it is given and returns the overrides of
+the data sets' configs, with what a finding must say: kind, file, value and remedy.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SIDE = 16
+
+
+def write_segmentation(root: Path) -> Path:
+    """Write two pictures with masks of labels 0, 1, 2 and 255 for each split."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in 'ab':
+            picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            save(picture, root / f'images/{split}/{name}.jpg')
+            save(clean_mask(), root / f'masks/{split}/{name}.png')
+    return root
+
+
+def clean_mask() -> np.ndarray:
+    return np.array([[0] * 8 + [1] * 4 + [2] * 2 + [255] * 2] * SIDE, np.uint8)
+
+
+def write_classification(root: Path) -> Path:
+    """Write two pictures of each of two classes for each split."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in ('cat', 'dog'):
+            for number in range(2):
+                picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                save(picture, root / f'{split}/{name}/{number}.png')
+    return root
+
+
+def save(picture: np.ndarray | Image.Image, path: Path, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    picture.save(path, **options)
+
+
+def cut(path: Path, share: float, end: bytes = b'') -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)] + end)
+
+
+PICTURE, MASK = 'images/train/a.jpg', 'masks/train/a.png'
+
+
+# --- Files ---
+
+
+def empty_picture(root):
+    (root / PICTURE).write_bytes(b'')
+
+
+def empty_mask(root):
+    (root / MASK).write_bytes(b'')
+
+
+def no_picture(root):
+    (root / PICTURE).write_text('<html>404</html>')
+
+
+def truncated_jpeg(root):
+    cut(root / PICTURE, 0.9)
+
+
+def closed_after_truncation(root):
+    cut(root / PICTURE, 0.9, b'\xff\xd9')
+
+
+def zeros_for_an_end(root):
+    cut(root / PICTURE, 0.9, bytes(100))
+
+
+def truncated_png(root):
+    cut(root / MASK, 0.7)
+
+
+def flipped_bit(root):
+    content = bytearray((root / MASK).read_bytes())
+    content[45] ^= 1
+    (root / MASK).write_bytes(content)
+
+
+def missing_mask(root):
+    (root / MASK).unlink()
+
+
+def missing_picture(root):
+    (root / PICTURE).unlink()
+
+
+def missing_of_a_list(root):
+    (root / 'list.txt').write_text('a\nc\n')
+    return dict(train=dict(ann_file='list.txt'))
+
+
+def capital_suffix(root):
+    (root / PICTURE).rename(root / 'images/train/a.JPG')
+
+
+# --- Pictures ---
+
+
+def deep_gray(root):
+    deep = np.full((SIDE, SIDE), 3000, np.uint16)
+    save(deep, root / PICTURE, format='PNG')
+
+
+def deep_colour(root):
+    deep = np.full((SIDE, SIDE, 3), 3000, np.uint16)
+    cv2.imwrite(str(root / 'a.png'), deep)
+    (root / 'a.png').rename(root / PICTURE)
+
+
+def float_tiff(root):
+    save(np.full((SIDE, SIDE), 0.5, np.float32), root / PICTURE, format='TIFF')
+
+
+def cmyk(root):
+    save(Image.new('CMYK', (SIDE, SIDE), (9, 99, 200, 30)), root / PICTURE)
+
+
+def rgba(root):
+    picture = np.full((SIDE, SIDE, 4), 255, np.uint8)
+    picture[:4, :, 3] = 0
+    save(picture, root / PICTURE, format='PNG')
+
+
+def palette_with_transparency(root):
+    picture = Image.fromarray(np.eye(SIDE, dtype=np.uint8), 'P')
+    picture.putpalette([9, 9, 9, 99, 99, 99])
+    save(picture, root / PICTURE, format='PNG', transparency=1)
+
+
+def animation(root):
+    frames = [Image.new('L', (SIDE, SIDE), value) for value in (9, 99)]
+    save(
+        frames[0], root / PICTURE, format='GIF', save_all=True, append_images=frames[1:]
+    )
+
+
+def rotated(root):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    save(Image.open(root / PICTURE), root / PICTURE, exif=exif)
+
+
+def turned(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(Image.new('RGB', (20, SIDE)), root / PICTURE, exif=exif)
+    save(np.zeros((SIDE, 20), np.uint8), root / MASK)
+
+
+# --- Masks ---
+
+
+def other_size(root):
+    save(clean_mask()[:, :8], root / MASK)
+
+
+def foreign_label(root):
+    save(np.where(clean_mask() == 2, 7, clean_mask()).astype(np.uint8), root / MASK)
+
+
+def foreign_label_after_reducing(root):
+    # 3 classes are 1, 2 and 3 in the files: 4 is loaded as 3.
+    for split in ('train', 'val'):
+        for name in 'ab':
+            save(
+                np.array([[0, 1, 2, 3] * 4] * SIDE, np.uint8),
+                root / f'masks/{split}/{name}.png',
+            )
+    save(np.array([[4, 1, 2, 3] * 4] * SIDE, np.uint8), root / MASK)
+    return dict(both=dict(reduce_zero_label=True))
+
+
+def void_255_is_a_label(root):
+    return dict(train=dict(ignore_index=254))
+
+
+def black_and_white(root):
+    for mask in root.glob('masks/*/*.png'):
+        save(np.where(clean_mask() == 1, 255, 0).astype(np.uint8), mask)
+    return dict(both=dict(metainfo=dict(classes=('background', 'cell'))))
+
+
+def coloured(root):
+    save(Image.fromarray(np.eye(SIDE, dtype=np.uint8) * 9).convert('RGB'), root / MASK)
+    colours = np.zeros((SIDE, SIDE, 3), np.uint8)
+    colours[:8, :, 0] = 128
+    save(colours, root / MASK)
+
+
+def gray_in_three_channels(root):
+    save(Image.fromarray(clean_mask()).convert('RGB'), root / MASK)
+
+
+def deep_mask(root):
+    mask = clean_mask().astype(np.uint16)
+    mask[0, 0] = 256
+    save(mask, root / MASK)
+
+
+def jpeg_mask(root):
+    save(np.zeros((SIDE, SIDE), np.uint8), root / MASK, format='JPEG')
+
+
+# --- Splits and classes ---
+
+
+def empty_split(root):
+    for picture in root.glob('images/val/*'):
+        picture.unlink()
+
+
+def missing_folder(root):
+    return dict(val=dict(data_prefix=dict(img_path='images/dev')))
+
+
+def same_file(root):
+    return dict(
+        val=dict(data_prefix=dict(img_path='images/train', seg_map_path='masks/train'))
+    )
+
+
+def same_bytes(root):
+    (root / 'images/val/b.jpg').write_bytes((root / PICTURE).read_bytes())
+
+
+def absent_class(root):
+    for name in 'ab':
+        save(np.zeros((SIDE, SIDE), np.uint8), root / f'masks/val/{name}.png')
+
+
+def skipped_in_evaluation(root):
+    return dict(val=dict(skip_broken=True))
+
+
+RESTORE = 'Restore the file or remove the sample'
+UNLISTED = 'Correct data_root, data_prefix, the suffixes or ann_file'
+#: What spoils the data, and every finding: kind, file, value, remedy.
+SEGMENTATION = [
+    (empty_picture, 'file-broken', PICTURE, 'empty file', RESTORE),
+    (empty_mask, 'file-broken', MASK, 'empty file', RESTORE),
+    (no_picture, 'file-broken', PICTURE, 'not a picture', RESTORE),
+    (truncated_jpeg, 'file-broken', PICTURE, 'truncated', RESTORE),
+    (closed_after_truncation, 'file-broken', PICTURE, 'premature end', RESTORE),
+    (zeros_for_an_end, 'file-broken', PICTURE, 'no end marker', RESTORE),
+    (truncated_png, 'file-broken', MASK, 'broken picture', RESTORE),
+    (flipped_bit, 'file-broken', MASK, 'checksum', RESTORE),
+    (missing_mask, 'mask-missing', MASK, 'no such file', 'Add the mask'),
+    (missing_picture, 'picture-missing', MASK, PICTURE, 'Add the picture'),
+    (missing_of_a_list, 'file-missing', 'train/c.jpg', 'no such file', RESTORE),
+    (capital_suffix, 'picture-left-out', 'a.JPG', 'takes .jpg', 'capitals count'),
+    (deep_gray, 'picture-depth', PICTURE, '16 bits', '0..255'),
+    (deep_colour, 'picture-depth', PICTURE, '16 bits', '0..255'),
+    (float_tiff, 'picture-depth', PICTURE, 'floating point', '0..255'),
+    (cmyk, 'picture-colour', PICTURE, 'CMYK', 'ImageCms'),
+    (rgba, 'picture-alpha', PICTURE, '25.0% of the pixels', 'save it as RGB'),
+    (palette_with_transparency, 'picture-alpha', PICTURE, '6.2%', 'as RGB'),
+    (animation, 'picture-frames', PICTURE, '2 pictures', 'one a file'),
+    (rotated, 'picture-orientation', PICTURE, 'orientation 3', 'exif_transpose'),
+    (turned, 'mask-size', MASK, '20x16, turned by its EXIF', 'or turn the mask'),
+    (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its picture'),
+    (foreign_label, 'mask-labels', MASK, 'label 7 on 32 pixels', 'void_labels'),
+    (foreign_label_after_reducing, 'mask-labels', MASK, 'in the file: 4', 'void'),
+    (void_255_is_a_label, 'mask-labels', MASK, 'label 255', 'label_map={255: 1}'),
+    (black_and_white, 'mask-binary', 'masks/train', '{0, 255}', 'label_map={255: 1}'),
+    (coloured, 'mask-channels', MASK, '(16, 16, 3)', 'number of each colour'),
+    (gray_in_three_channels, 'mask-channels', MASK, '(16, 16, 3)', 'mask[..., 0]'),
+    (deep_mask, 'mask-depth', MASK, '256 to 256 on 1 pixels', 'with 8 bits'),
+    (jpeg_mask, 'mask-lossy', MASK, 'JPEG', 'as PNG'),
+    (empty_split, 'split-empty', 'val split', 'no pictures found', UNLISTED),
+    (missing_folder, 'split-empty', 'val split', 'images/dev: no such', UNLISTED),
+    (same_file, 'duplicate', PICTURE, 'same file is in train', 'one of the splits'),
+    (same_bytes, 'duplicate', 'val/b.jpg', 'train/a.jpg', 'one of the splits'),
+    (absent_class, 'class-absent', "class 'z'", 'no pixel in the val', 'Add samples'),
+    (skipped_in_evaluation, 'skip-in-evaluation', 'val', 'skip_broken', 'alone'),
+]
+
+
+# --- Classification ---
+
+
+def truncated_of_a_class(root):
+    cut(root / 'train/cat/0.png', 0.5)
+
+
+def unnamed_folder(root):
+    save(np.zeros((4, 4, 3), np.uint8), root / 'train/eel/0.png')
+
+
+def unmade_folder(root):
+    return dict(train=dict(metainfo=dict(classes=('cat', 'dog', 'eel'))))
+
+
+def misspelt_folder(root):
+    (root / 'train/dog').rename(root / 'train/dogs')
+
+
+def unsorted_classes(root):
+    return dict(both=dict(metainfo=dict(classes=('dog', 'cat'))))
+
+
+def folder_without_pictures(root):
+    for picture in root.glob('val/dog/*'):
+        picture.unlink()
+
+
+def unknown_suffix(root):
+    save(np.zeros((4, 4, 3), np.uint8), root / 'train/cat/2.webp')
+
+
+def loose_picture(root):
+    save(np.zeros((4, 4, 3), np.uint8), root / 'train/2.png')
+
+
+def label_beyond_the_classes(root):
+    (root / 'list.txt').write_text('cat/0.png 0\ndog/0.png 2\ndog/1.png 1\n')
+    return dict(train=dict(ann_file='list.txt'))
+
+
+CLASSIFICATION = [
+    (truncated_of_a_class, 'file-broken', 'train/cat/0.png', 'broken picture', RESTORE),
+    (unnamed_folder, 'class-folder-unnamed', 'train/eel', 'not in', 'Name the folder'),
+    (unmade_folder, 'class-without-folder', 'train/eel', 'no such', 'Make the folder'),
+    (misspelt_folder, 'class-folder-unnamed', 'train/dogs', 'not in', 'Name'),
+    (misspelt_folder, 'class-without-folder', 'train/dog', 'no such', 'Make'),
+    (unsorted_classes, 'class-order', 'train', 'label 0 is the folder cat', 'Sort'),
+    (folder_without_pictures, 'class-absent', "'dog'", 'no picture in the val', 'Add'),
+    (unknown_suffix, 'picture-left-out', 'cat/2.webp', 'not listed', 'suffix'),
+    (loose_picture, 'picture-left-out', 'train/2.png', 'in no class', 'move'),
+    (label_beyond_the_classes, 'label-range', 'dog/0.png', 'label 2', 'ann_file'),
+]

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from torch.utils.data import DataLoader
+
+from tests.datasets import bad_data
+from volo.datasets import SegmentationDataset
+from volo.errors import DataError
+
+PIPELINE = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckSegmentationSample'),
+]
+#: Those of the doctor's cases that training must not pass over either.
+CASES = {
+    case[0].__name__: case
+    for case in bad_data.SEGMENTATION
+    if case[1] in ('file-broken', 'picture-depth')
+    or case[1].startswith('mask-')
+    and case[1] not in ('mask-binary', 'mask-lossy')
+}
+# These decode, with gray or garbage; only the doctor spends the time to see it.
+for name in ('closed_after_truncation', 'zeros_for_an_end', 'flipped_bit'):
+    CASES.pop(name)
+
+
+@pytest.fixture
+def root(tmp_path):
+    init_default_scope('mmseg')
+    return bad_data.write_segmentation(tmp_path)
+
+
+def dataset(root, both=(), train=(), **options):
+    arguments = dict(
+        data_root=str(root),
+        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+        metainfo=dict(classes=('x', 'y', 'z')),
+        pipeline=PIPELINE,
+        serialize_data=False,  # which collects garbage, for 0.2 s
+    )
+    return SegmentationDataset(**arguments | dict(both) | dict(train) | options)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_training_stops_with_file_value_and_remedy(root, name):
+    spoil, _, file, value, remedy = CASES[name]
+    changes = spoil(root) or {}
+    with pytest.raises(DataError) as error:
+        dataset(root, **changes)[0]
+    message = str(error.value)
+    value = value.partition(', turned')[0]  # EXIF is no more known after loading
+    remedy = remedy if 'turn' not in remedy else 'A mask has one channel'
+    assert file in message and value in message and remedy in message
+
+
+def test_deep_pictures_pass_where_the_pipeline_keeps_them(root):
+    bad_data.deep_gray(root)
+    loader = dict(type='LoadImageFromFile', color_type='unchanged')
+    sample = dataset(root, pipeline=[loader])[0]
+    assert sample['img'].dtype == np.uint16 and sample['img'].max() == 3000
+
+
+def test_broken_samples_are_skipped_and_counted(root):
+    bad_data.truncated_jpeg(root)
+    samples = dataset(root, skip_broken=True)
+    assert samples[0]['img_path'].endswith('b.jpg')
+    assert samples.skipped >= 1
+    assert samples[1]['img_path'].endswith('b.jpg')
+
+
+def test_the_first_skip_is_logged(root, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'volo.datasets.checked.print_log', lambda text, **_: lines.append(text)
+    )
+    bad_data.foreign_label(root)
+    samples = dataset(root, skip_broken=True)
+    for _ in range(5):
+        samples.prepare_data(0)
+    assert samples.skipped == 5
+    (line,) = lines
+    assert '1 skipped so far' in line and bad_data.MASK in line and 'label 7' in line
+
+
+def test_workers_count_together(root):
+    bad_data.missing_mask(root)
+    samples = dataset(root, skip_broken=True)
+    loader = DataLoader(samples, batch_size=None, num_workers=2, collate_fn=lambda x: 0)
+    assert len(list(loader)) == 2
+    assert samples.skipped >= 1
+
+
+def test_evaluation_never_skips(root):
+    bad_data.truncated_jpeg(root)
+    with pytest.raises(DataError, match='a.jpg: broken picture'):
+        dataset(root, skip_broken=True, test_mode=True)[0]
+    with pytest.raises(DataError, match='a.jpg: broken picture'):
+        dataset(root)[0]

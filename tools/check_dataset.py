@@ -1,0 +1,85 @@
+"""Check all files of a config's data sets before training.
+
+python tools/check_dataset.py CONFIG [--splits train val] [--out report.json]
+python tools/check_dataset.py CONFIG --cfg-options data_root=DIR
+
+Broken pictures, masks that do not fit, labels that are no class, missing partners and
+more, each with its remedy, then how often the classes occur. Nothing is written but
+--out. Exit status: 0 no findings, 1 findings, 2 the config cannot be read.
+docs/check_dataset.md lists all that is looked for.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from volo.datasets.doctor import SPLITS, check_config
+from volo.datasets.findings import KINDS
+from volo.datasets.report import report_dict, report_text
+from volo.engine.cli import run_cli
+from volo.engine.launch import load_config
+from volo.errors import ConfigError, DataError
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as data_root=DIR',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=min(_cores(), 16),
+        help='processes that read files, 0 for none beside this one',
+    )
+    parser.add_argument(
+        '--ignore',
+        nargs='+',
+        choices=KINDS,
+        default=[],
+        metavar='KIND',
+        help='findings to leave out, by the names in brackets',
+    )
+    parser.add_argument('--out', type=Path, help='JSON report of all findings')
+    args = parser.parse_args()
+
+    if args.workers < 0:
+        raise ConfigError(f'--workers {args.workers}: must be 0 or more')
+    if args.out and not args.out.parent.is_dir():
+        raise ConfigError(f'--out {args.out}: there is no folder {args.out.parent}')
+    reports = check_config(
+        load_config(args.config, args.cfg_options), args.splits, args.workers
+    )
+    for report in reports:
+        report.findings = [f for f in report.findings if f.kind not in args.ignore]
+    print(report_text(reports))
+    if args.out:
+        try:
+            args.out.write_text(json.dumps(report_dict(args.config, reports), indent=2))
+        except OSError as error:
+            raise DataError(f'{args.out} cannot be written: {error}') from error
+    if any(report.findings for report in reports):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    run_cli(main)
