@@ -41,11 +41,15 @@ $(STAMP): setup.py $(CONSTRAINTS)
 demo: $(STAMP) ## train and predict in miniature, on a CPU; results in work_dirs/demo
 	$(BIN)/python tools/demo.py
 
+# Two processes with a thread each; a file's tests share what they trained.
+test test-fast: export OMP_NUM_THREADS ?= 1
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(STAMP) ## run all tests; options: make test PYTEST_ARGS='-k outlook'
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) ## run the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .

@@ -86,6 +86,7 @@ setup(
             'build',
             'pre-commit',
             'pytest>=8',
+            'pytest-xdist',
             'ruff>=0.9',
             # The packaging test builds offline, hence without isolation.
             'setuptools>=64',

@@ -6,6 +6,7 @@ python tools/benchmark.py outlook-attention [--batch-size 64]
 python tools/benchmark.py token-loss [--batch-size 128] [--device cuda]
 python tools/benchmark.py label-maps [--count 10000]
 python tools/benchmark.py pipeline configs/volo_d1_imagenet.py --data-root FOLDER
+python tools/benchmark.py memory configs/volo_d5_448_imagenet.py [--fits 24 40 80]
 
 models: our classifier, timm's VOLO, DeiT III and Swin, eager and compiled.
 segmentor: UPerNet of a config with our backbone and with timm's VOLO.
@@ -13,22 +14,25 @@ outlook-attention: the operator alone, against a copy of its tensors.
 token-loss: token targets, loss and gradient, with an entry for every class and without.
 label-maps: reading label maps, a file a picture and packed.
 pipeline: a config's training pictures on one core, with and without label maps.
+memory: what a training step of a config needs on a GPU, counted without one.
 
-The first three take --out, which writes JSON and Markdown, and --compile: eager,
-compiled (torch.compile) or frozen (the same with inductor's freezing, which packs the
-weights for inference: the fastest on a CPU). All that is compared takes turns in one
-process after a warm-up turn. A ratio above 1 is faster than the reference; it is made
-within each turn, shown are the median and the extremes. Peak memory is what a call
-takes beyond weights and optimizer.
+The first three and the last take --out, which writes JSON and Markdown. The first three
+take --compile: eager, compiled (torch.compile) or frozen (the same with inductor's
+freezing, which packs the weights for inference: the fastest on a CPU). All that is
+compared takes turns in one process after a warm-up turn. A ratio above 1 is faster than
+the reference; it is made within each turn, shown are the median and the extremes. Peak
+memory is what a call takes beyond weights and optimizer; memory counts these as well.
 """
 
 import argparse
 
 import torch
+from mmengine.config import DictAction
 
 from volo.benchmark.attention import measure_attention
 from volo.benchmark.label_maps import measure_label_maps
 from volo.benchmark.measure import describe_machine
+from volo.benchmark.memory import measure_memory
 from volo.benchmark.models import BUILDERS, measure_models
 from volo.benchmark.pipeline import measure_pipeline
 from volo.benchmark.report import Report, print_table
@@ -138,6 +142,12 @@ def pipeline(args: argparse.Namespace) -> None:
     )
 
 
+def memory(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
+    report = measure_memory(cfg, args.batch_sizes, args.dtype, args.fits, args.gpus)
+    finish(report, args.out)
+
+
 def add_common(command: argparse.ArgumentParser, calls: int = 1) -> None:
     command.add_argument('--dtype', choices=DTYPES, default='float32', help='autocast')
     command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
@@ -220,6 +230,29 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument('--data-root', help="default: the config's")
     command.add_argument('--count', type=positive, default=200, help='pictures a turn')
     command.set_defaults(run=pipeline, device='cpu')
+
+    command = commands.add_parser('memory')
+    command.add_argument('config')
+    command.add_argument(
+        '--batch-sizes',
+        nargs='+',
+        type=positive,
+        help="on a GPU; default: the config's",
+    )
+    command.add_argument('--dtype', choices=DTYPES, help="autocast; the config's")
+    command.add_argument(
+        '--fits', nargs='*', type=positive, default=[24, 40, 80], help='GiB of GPUs'
+    )
+    command.add_argument(
+        '--gpus', type=positive, default=8, help='more than 1: with the buckets of DDP'
+    )
+    command.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    command.add_argument(
+        '--out', help='a folder, or files without suffix: JSON and Markdown'
+    )
+    command.set_defaults(run=memory, device='cpu')
     return parser
 
 

@@ -82,6 +82,16 @@ def test_a_row_for_each_model_and_way(toys, mode, passes):
     assert len(report.cells()) == 3
 
 
+def test_the_product_is_a_product():
+    assert count_gmac('product', 'd1', 32) == pytest.approx(2048**3 / 1e9)
+    product = models.Product(1000)
+    logits = product(torch.zeros(2, 3, 4, 4))
+    expected = product.left[0] @ product.right
+    torch.testing.assert_close(
+        logits, torch.stack([expected] * 2), atol=1e-3, rtol=1e-3
+    )
+
+
 def test_dtypes_are_compared_in_one_run(toys):
     options = StepOptions(compile=['eager'], repeats=1)
     report = measure_models(['ours', 'timm'], 'd1', 32, options, ['float32', 'bf16'])

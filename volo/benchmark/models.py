@@ -57,6 +57,24 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x))
 
 
+class Product(nn.Module):
+    """Nothing but a large matrix product a picture: what the machine can do at best.
+
+    Args:
+        side: Rows and columns of both matrices.
+    """
+
+    def __init__(self, side: int = 2048) -> None:
+        super().__init__()
+        self.left = nn.Parameter(torch.randn(side, side))
+        self.right = nn.Parameter(torch.randn(side, side))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a number for each picture (B, 3, H, W) and class."""
+        products = [self.left @ self.right for _ in x]
+        return torch.stack([product[0, :NUM_CLASSES] for product in products])
+
+
 def timm_volo_name(arch: str) -> str:
     """Return timm's name of an arch.
 
@@ -78,7 +96,8 @@ def _build_timm(name: str, img_size: int) -> nn.Module:
 
 
 #: From an arch of VOLO and the side of a picture to a classifier. DeiT III and Swin
-#: are of the size of VOLO-D1, whatever the arch.
+#: are of the size of VOLO-D1, whatever the arch. The product is no classifier: its
+#: GMAC/s are what the others can hope for.
 BUILDERS: dict[str, Callable[[str, int], nn.Module]] = {
     'ours': Classifier,
     'timm': lambda arch, img_size: _build_timm(timm_volo_name(arch), img_size),
@@ -86,6 +105,7 @@ BUILDERS: dict[str, Callable[[str, int], nn.Module]] = {
     'swin': lambda arch, img_size: _build_timm(
         'swin_tiny_patch4_window7_224', img_size
     ),
+    'product': lambda arch, img_size: Product(),
 }
 
 
