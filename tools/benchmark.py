@@ -8,7 +8,7 @@ python tools/benchmark.py label-maps [--count 10000]
 python tools/benchmark.py pipeline configs/volo_d1_imagenet.py --data-root FOLDER
 python tools/benchmark.py memory configs/volo_d5_448_imagenet.py [--fits 24 40 80]
 
-models: our classifier, timm's VOLO, DeiT III and Swin, eager and compiled.
+models: our classifier, timm's VOLO, DeiT III, Swin and a bare matrix product.
 segmentor: UPerNet of a config with our backbone and with timm's VOLO.
 outlook-attention: the operator alone, against a copy of its tensors.
 token-loss: token targets, loss and gradient, with an entry for every class and without.
@@ -16,12 +16,12 @@ label-maps: reading label maps, a file a picture and packed.
 pipeline: a config's training pictures on one core, with and without label maps.
 memory: what a training step of a config needs on a GPU, counted without one.
 
-The first three and the last take --out, which writes JSON and Markdown. The first three
+The first three and the last take --out, which writes JSON and Markdown. The first two
 take --compile: eager, compiled (torch.compile) or frozen (the same with inductor's
-freezing, which packs the weights for inference: the fastest on a CPU). All that is
-compared takes turns in one process after a warm-up turn. A ratio above 1 is faster than
-the reference; it is made within each turn, shown are the median and the extremes. Peak
-memory is what a call takes beyond weights and optimizer; memory counts these as well.
+freezing, which packs the weights for inference). All that is compared takes turns in one
+process after a warm-up turn. A ratio above 1 is faster than the reference; it is made
+within each turn, shown are the median and the extremes. Peak memory is what a call takes
+beyond weights and optimizer; memory counts these as well.
 """
 
 import argparse
