@@ -18,10 +18,10 @@ memory: what a training step of a config needs on a GPU, counted without one.
 
 The first three and the last take --out, which writes JSON and Markdown. The first two
 take --compile: eager, compiled (torch.compile) or frozen (the same with inductor's
-freezing, which packs the weights for inference). All that is compared takes turns in one
-process after a warm-up turn. A ratio above 1 is faster than the reference; it is made
-within each turn, shown are the median and the extremes. Peak memory is what a call takes
-beyond weights and optimizer; memory counts these as well.
+freezing, which packs the weights for inference). All that is compared takes turns in
+one process after a warm-up turn. A ratio above 1 is faster than the reference; it is
+made within each turn, shown are the median and the extremes. Peak memory is what a call
+takes beyond weights and optimizer; memory counts these as well.
 """
 
 import argparse
