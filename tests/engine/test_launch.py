@@ -6,7 +6,13 @@ import pytest
 from mmengine.config import Config
 
 from volo.engine import build_runner, load_config
-from volo.engine.launch import _adapt_to_cpu, _init_gloo, readable_errors
+from volo.engine.launch import (
+    _adapt_to_cpu,
+    _init_gloo,
+    readable_errors,
+    train,
+)
+from volo.engine.launch import test as evaluate
 from volo.errors import ConfigError, DataError
 from volo.paths import config_path
 
@@ -103,6 +109,13 @@ def test_a_strategy_needs_processes(config):
     cfg = load_config(config, dict(strategy=dict(type='VOLOFSDPStrategy')))
     with pytest.raises(ConfigError, match='needs several processes'):
         build_runner(cfg)
+
+
+@pytest.mark.parametrize('run', [train, evaluate])
+def test_evaluation_skips_nothing(config, run):
+    options = {'val_dataloader.dataset.0.skip_broken': True}
+    with pytest.raises(ConfigError, match=r'val_dataloader.dataset.0.skip_broken: ev'):
+        run(load_config(config, options))
 
 
 def test_slurm_tasks_find_each_other():

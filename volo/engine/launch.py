@@ -237,6 +237,7 @@ def train(cfg: Config, launcher: str = 'none') -> None:
         VoloError: The config, the data or a checkpoint is at fault.
     """
     cfg = copy.deepcopy(cfg)
+    _refuse_skipping(cfg)
     # Starting from another task's weights is allowed; resuming from them is not.
     add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not cfg.get('resume'))
     if cfg.get('runner_type') == 'FlexibleRunner':
@@ -252,12 +253,27 @@ def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
         VoloError: The config, the data or the checkpoint is at fault.
     """
     cfg = copy.deepcopy(cfg)
+    _refuse_skipping(cfg)
     add_hook(cfg, type='CheckLoadedWeightsHook')
     # A strategy is for training; its checkpoints are whole.
     cfg.pop('strategy', None)
     cfg.pop('runner_type', None)
     with readable_errors(cfg):
         return build_runner(cfg, launcher).test()
+
+
+def _refuse_skipping(cfg: Config) -> None:
+    """Let no metric leave out the samples that it cannot read.
+
+    Raises:
+        ConfigError: A data set of an evaluation has ``skip_broken``.
+    """
+    for place, node in _walk(cfg.to_dict()):
+        if place.startswith(('val_', 'test_')) and node.get('skip_broken'):
+            raise ConfigError(
+                f'{cfg.filename}: {place}.skip_broken: evaluation leaves nothing out; '
+                'set it in train_dataloader alone'
+            )
 
 
 def add_hook(cfg: Config, **hook: object) -> None:
