@@ -43,6 +43,19 @@ def test_norms_are_folded_in_evaluation_with_the_same_result(kind):
         torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(type='GN', num_groups=2),
+        dict(type='BN', affine=False),
+        dict(type='BN', track_running_stats=False),
+    ],
+)
+def test_other_norms_are_applied_as_they_are(cfg):
+    stem, x = Stem(3, 8, 12, norm_cfg=cfg).eval(), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(stem(x), unfolded(stem, x), atol=1e-5, rtol=1e-5)
+
+
 def test_in_training_the_norms_see_the_batch():
     torch.manual_seed(0)
     stem, twin = (Stem(3, 8, 12, norm_cfg=dict(type='BN')) for _ in range(2))

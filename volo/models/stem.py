@@ -24,7 +24,8 @@ def convolve_and_normalize(
     Returns:
         Shape (B, out_channels, H', W').
     """
-    if norm.training or not isinstance(norm, _BatchNorm):
+    folds = isinstance(norm, _BatchNorm) and norm.affine and norm.track_running_stats
+    if norm.training or not folds:
         return norm(conv(x))
     factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = conv.weight * factor[:, None, None, None]
