@@ -35,7 +35,7 @@ def test_reproduces_the_evaluation_of_training(trained, tmp_path, task, last, me
 
 @pytest.mark.parametrize(
     'task, last, flags',
-    [('classify', 'epoch_2.pth', []), ('segment', 'iter_4.pth', ['--tta'])],
+    [('classify', 'epoch_2.pth', ['--amp']), ('segment', 'iter_4.pth', ['--tta'])],
 )
 def test_draws_predictions(trained, tmp_path, task, last, flags):
     done = run_tool(
