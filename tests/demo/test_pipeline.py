@@ -18,10 +18,10 @@ def test_earlier_results_are_moved_aside(tmp_path):
     'metrics, missed',
     [
         ((90, 70, 40), []),
-        ((70, 70, 40), ['top-1 70.0']),
-        ((90, 40, 30), ['mIoU 40.0']),
+        ((80, 70, 40), ['top-1 80.0']),
+        ((90, 50, 40), ['mIoU 50.0']),
         ((90, 70, 69), ['pretraining gains 1.0']),
-        ((70, 40, 39), ['top-1', 'mIoU', 'pretraining gains']),
+        ((80, 50, 49), ['top-1', 'mIoU', 'pretraining gains']),
     ],
 )
 def test_missed_bars_are_named(metrics, missed):

@@ -23,7 +23,7 @@ def test_every_stage_runs_and_missed_bars_are_an_error(tmp_path):
     assert done.returncode == 2, done.stdout + done.stderr
     assert 'Traceback' not in done.stderr
     (error,) = [li for li in done.stderr.splitlines() if li.startswith('error: ')]
-    assert 'top-1' in error and 'is below 80 %' in error
+    assert 'top-1' in error and 'is below 85 %' in error
     for stage in range(1, 8):
         assert f'[{stage}/7]' in done.stdout
     assert len(PackedLabelMaps(work_dir / 'token_labels')) == 35
