@@ -24,3 +24,14 @@ class MissingLabelMapError(DataError):
 
 class CheckpointError(VoloError, ValueError):
     """A weights file is missing, broken, unsafe or of another model."""
+
+
+class TrainingError(VoloError, RuntimeError):
+    """Training cannot go on: it diverged, a process is stuck, the disk is full."""
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """A signal asked training to stop; what was trained so far is on disk."""
+
+    #: The exit status that says so: EX_TEMPFAIL of sysexits.h, "try again later".
+    EXIT_STATUS = 75
