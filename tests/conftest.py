@@ -1,6 +1,7 @@
 import pytest
 from mmengine.registry import DefaultScope
 
+from tests.forked import ForkServer
 from tests.toy import run_tool, write_tasks
 
 
@@ -19,6 +20,14 @@ def trained(toy):
         done = run_tool('train.py', toy / f'{task}.py', '--work-dir', toy / task)
         assert done.returncode == 0, done.stderr
     return toy
+
+
+@pytest.fixture(scope='session')
+def forked(tmp_path_factory):
+    """Starts real processes of our tools, without the import."""
+    server = ForkServer(tmp_path_factory.mktemp('forked'))
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,13 @@ def main() -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint, by default the latest in the work dir',
+        help='go on from a checkpoint, by default the newest whole one in the work dir',
+    )
+    parser.add_argument(
+        '--start-over',
+        action='store_true',
+        help='train from the beginning where there are checkpoints already; they are '
+        'kept under another name',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -37,6 +43,8 @@ def main() -> None:
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    if args.resume and args.start_over:
+        raise ConfigError('--resume and --start-over exclude each other')
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -64,7 +72,7 @@ def main() -> None:
         )
     if args.track:
         add_trackers(cfg, args.track)
-    train(cfg, args.launcher)
+    train(cfg, args.launcher, args.start_over)
 
 
 if __name__ == '__main__':

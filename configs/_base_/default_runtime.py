@@ -4,7 +4,13 @@ custom_imports = dict(imports=['volo'], allow_failed_imports=False)
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # Seconds that a process waits for another.
+    dist_cfg=dict(backend='nccl', timeout=1800),
+)
+default_hooks = dict(
+    random_streams=dict(type='RandomStreamsHook'),
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
+    interruption=dict(type='InterruptionHook'),
 )
 log_level = 'INFO'
 load_from = None

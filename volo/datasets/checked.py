@@ -12,6 +12,7 @@ from volo.errors import DataError
 from .checks import Loading, decoding_finding, deep_file, read_file
 from .findings import Finding
 from .masks import decode_mask, mask_depth_finding, read_mask
+from .streams import drawing_for
 
 
 class ChecksFiles:
@@ -61,6 +62,11 @@ class ChecksFiles:
                 f'{self._pictures()}: no pictures found. Are suffix and folder right?'
             )
         return samples
+
+    def __getitem__(self, idx: int) -> dict:
+        """Load a sample, augmented as its place in the stream says."""
+        with drawing_for(idx):
+            return super().__getitem__(idx)
 
     def prepare_data(self, idx: int) -> dict | None:
         """Load a sample and run the pipeline on it.

@@ -1,7 +1,6 @@
 """The stages of the demo, from drawing a data set to a table of results."""
 
 import dataclasses
-import datetime
 import os
 import time
 import warnings
@@ -15,6 +14,7 @@ from PIL import Image
 
 from volo.datasets.shapes import SHAPE_CLASSES, generate_shapes_dataset
 from volo.engine.curves import read_curves
+from volo.engine.resuming import move_aside
 from volo.errors import ConfigError, VoloError
 from volo.paths import config_path, package_data_root
 
@@ -358,24 +358,6 @@ class Demo:
             ('data set', self.options.data_root),
         ):
             print(f'  {label:26}{relative(path)}')
-
-
-def move_aside(folder: Path) -> Path | None:
-    """Rename a folder that is not empty after the time of the move.
-
-    Returns:
-        The new name; None if there was nothing to move.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    target = folder.with_name(f'{folder.name}-{stamp}')
-    number = 1
-    while target.exists():
-        number += 1
-        target = folder.with_name(f'{folder.name}-{stamp}-{number}')
-    folder.rename(target)
-    return target
 
 
 def run_demo(options: DemoOptions) -> DemoResults:

@@ -3,17 +3,23 @@
 from .amp import BFloat16OptimWrapper
 from .compiling import CompileHook
 from .hooks import CheckLoadedWeightsHook, CountersAfterValidationHook
+from .interruption import InterruptionHook
 from .launch import build_runner, load_config
 from .layer_decay import VOLOLayerDecayOptimWrapperConstructor
 from .metrics import TopKAccuracy
+from .saving import SafeCheckpointHook
 from .schedules import WarmupCosineLR
 from .sharding import VOLOFSDPStrategy
+from .streams import RandomStreamsHook
 
 __all__ = [
     'BFloat16OptimWrapper',
     'CheckLoadedWeightsHook',
     'CompileHook',
     'CountersAfterValidationHook',
+    'InterruptionHook',
+    'RandomStreamsHook',
+    'SafeCheckpointHook',
     'TopKAccuracy',
     'VOLOFSDPStrategy',
     'VOLOLayerDecayOptimWrapperConstructor',

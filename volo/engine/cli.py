@@ -9,21 +9,31 @@ import torch.distributed
 from mmengine.config import DictAction
 from mmengine.dist import barrier, is_distributed
 
-from volo.errors import VoloError
+from volo.errors import Interrupted, VoloError
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a tool; print what the user can mend as one line and exit with 2."""
+    """Run a tool; print what the user can mend as one line and exit with 2.
+
+    A training that was asked to stop, and is saved, exits with
+    :attr:`volo.errors.Interrupted.EXIT_STATUS`.
+    """
+    status = 0
     try:
         main()
     except VoloError as error:
         print(f'error: {first_message(error)}', file=sys.stderr)
         sys.exit(2)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        status = interruption.EXIT_STATUS
     if is_distributed():
         # Threads of gloo that still hold a tensor when the interpreter goes down
         # abort the process. The barrier: no rank closes what another still reads.
         barrier()
         torch.distributed.destroy_process_group()
+    if status:
+        sys.exit(status)
 
 
 def first_message(error: VoloError) -> str:

@@ -15,12 +15,14 @@ from pathlib import Path
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from volo.errors import ConfigError, DataError
+
+from .resuming import settle_start
 
 
 def load_config(
@@ -99,19 +101,37 @@ def build_runner(cfg: Config, launcher: str = 'none') -> Runner:
     Raises:
         ConfigError: The config asks for what does not exist.
     """
+    init_processes(cfg, launcher)
+    if get_device() == 'cpu':
+        _adapt_to_cpu(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def init_processes(cfg: Config, launcher: str) -> None:
+    """Start the process group, if there are several processes and none is started yet.
+
+    Args:
+        cfg: Its ``launcher`` is set.
+        launcher: As in :func:`build_runner`.
+
+    Raises:
+        ConfigError: The launcher, or what the config has for it, does not work here.
+    """
     cfg.launcher = launcher
     if 'strategy' in cfg and launcher == 'none':
         raise ConfigError(
             f'{cfg.filename}: {cfg.strategy.type} needs several processes: start '
             'with tools/dist_train.sh'
         )
+    if launcher == 'none' or is_distributed():
+        return
+    dist_cfg = dict((cfg.get('env_cfg') or {}).get('dist_cfg') or {})
     if get_device() == 'cpu':
-        _adapt_to_cpu(cfg)
-        if launcher != 'none':
-            _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}))
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+        _init_gloo(launcher, dist_cfg)
+    else:
+        init_dist(launcher, **dist_cfg)
 
 
 def _adapt_to_cpu(cfg: Config) -> None:
@@ -152,8 +172,6 @@ def _init_gloo(launcher: str, dist_cfg: dict) -> None:
         ConfigError: The launcher is not supported here, or its variables are not
             in the environment.
     """
-    if is_distributed():
-        return
     if launcher == 'slurm':
         _export_slurm_environment()
     elif launcher != 'pytorch':
@@ -230,14 +248,22 @@ def readable_errors(cfg: Config) -> Iterator[None]:
         raise DataError(f'{error.filename or error}: no such file or folder') from error
 
 
-def train(cfg: Config, launcher: str = 'none') -> None:
+def train(cfg: Config, launcher: str = 'none', start_over: bool = False) -> None:
     """Train as the config says.
+
+    Args:
+        cfg: From :func:`load_config`.
+        launcher: As in :func:`build_runner`.
+        start_over: As in :func:`volo.engine.resuming.settle_start`.
 
     Raises:
         VoloError: The config, the data or a checkpoint is at fault.
+        Interrupted: A signal asked to stop, and what was trained is on disk.
     """
     cfg = copy.deepcopy(cfg)
     _refuse_skipping(cfg)
+    init_processes(cfg, launcher)
+    settle_start(cfg, start_over)
     # Starting from another task's weights is allowed; resuming from them is not.
     add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not cfg.get('resume'))
     if cfg.get('runner_type') == 'FlexibleRunner':

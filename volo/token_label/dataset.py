@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmpretrain.datasets.transforms import PackInputs
 
+from volo.datasets.streams import drawing_for
 from volo.errors import ConfigError, MissingLabelMapError
 
 from .geometry import GEOMETRY_KEY, StartGeometry, track
@@ -168,4 +169,5 @@ class TokenLabelDataset:
         return len(self.dataset)
 
     def __getitem__(self, idx: int) -> dict:
-        return self.dataset[idx]
+        with drawing_for(idx):
+            return self.dataset[idx]

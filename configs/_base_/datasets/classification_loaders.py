@@ -1,6 +1,6 @@
 # How pictures of classes are fed and scored; the data set's own file adds the rest.
 train_dataloader = dict(
-    persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True)
+    persistent_workers=True, sampler=dict(type='StreamSampler', shuffle=True)
 )
 val_dataloader = dict(
     persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False)

@@ -1,6 +1,6 @@
 # How pictures with masks are fed and scored; the data set's own file adds the rest.
 train_dataloader = dict(
-    persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True)
+    persistent_workers=True, sampler=dict(type='InfiniteStreamSampler', shuffle=True)
 )
 val_dataloader = dict(
     batch_size=1,

@@ -1,0 +1,216 @@
+"""Interrupted trainings, resumed: real processes, compared bit for bit."""
+
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from volo.checkpoints import read_checkpoint
+from volo.engine.resuming import find_fault, list_checkpoints
+from volo.errors import Interrupted
+
+pytestmark = pytest.mark.slow
+
+CLASSIFY = """
+_base_ = ['{toy}/classify.py']
+custom_imports = dict(imports=['volo', 'tests.disturbances'])
+train_dataloader = dict(batch_size=4, num_workers=0)
+train_cfg = dict(max_epochs=3)
+optim_wrapper = dict(type='BFloat16OptimWrapper', clip_grad=dict(max_norm=1.0))
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL'),
+    dict(type='SignalHook'),
+]
+"""
+
+SEGMENT = """
+_base_ = ['{toy}/segment.py']
+custom_imports = dict(imports=['volo', 'tests.disturbances'])
+train_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckSegmentationSample'),
+    dict(type='RandomResize', scale=(80, 80), ratio_range=(0.8, 1.5)),
+    dict(type='RandomCrop', crop_size=(64, 64), cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(num_workers=2, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_iters=6, val_interval=4)
+custom_hooks = [dict(type='SignalHook')]
+"""
+
+METRIC = re.compile(r'mIoU: |accuracy/top1: ')
+TASKS = dict(classify=(CLASSIFY, 'epoch_3.pth'), segment=(SEGMENT, 'iter_6.pth'))
+
+
+def tensors(value, name=''):
+    """List every tensor in a checkpoint, with the way to it."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for i, x in items for k, v in tensors(x, f'{name}.{i}').items()}
+    return {}
+
+
+def assert_same(path, expected):
+    """Compare weights, averaged weights and the optimizer's state bit for bit."""
+    ours, theirs = (read_checkpoint(p) for p in (path, expected))
+    ours.pop('message_hub'), theirs.pop('message_hub')
+    ours, theirs = tensors(ours), tensors(theirs)
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different
+
+
+@pytest.fixture(scope='module', params=TASKS)
+def run(request, toy, forked, tmp_path_factory):
+    """A config, and what it ends with when nothing happens to it."""
+    text, last = TASKS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    config = folder / f'{request.param}.py'
+    config.write_text(text.format(toy=toy))
+    forked.run('train.py', config, '--work-dir', folder / 'whole')
+    return config, folder / 'whole' / last
+
+
+@pytest.mark.parametrize(
+    'name, place, iteration, workers',
+    [
+        ('SIGTERM', 'before_train_iter', 5, 1),
+        ('SIGINT', 'after_train_iter', 3, 0),
+        ('SIGTERM', 'after_val_iter', 4, 2),
+    ],
+)
+def test_a_signal_saves_and_resuming_is_exact(
+    run, forked, tmp_path, name, place, iteration, workers
+):
+    config, expected = run
+    arguments = ('train.py', config, '--work-dir', tmp_path, '--resume')
+    stopped = forked.start(*arguments, SIGNAL_AT=f'{name} {place} {iteration}')
+    assert stopped.wait() == Interrupted.EXIT_STATUS, stopped.output
+    assert f'interrupted by {name}: ' in stopped.output
+    options = ('--cfg-options', f'train_dataloader.num_workers={workers}')
+    resumed = forked.run(*arguments, *options)
+    assert_same(tmp_path / expected.name, expected)
+    # Also when it was interrupted in the very last iteration, or in a validation.
+    assert METRIC.search(resumed.output)
+
+
+KILLS = """
+_base_ = ['{toy}/classify.py']
+custom_imports = dict(imports=['volo', 'tests.disturbances'])
+train_dataloader = dict(
+    batch_size=4, sampler=dict(type='InfiniteStreamSampler'), num_workers=0
+)
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=100)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))
+custom_hooks = [dict(type='QuotaHook')]
+"""
+
+
+@pytest.fixture(scope='module')
+def every_two(toy, forked, tmp_path_factory):
+    """A config that saves every two iterations, its whole run and the seconds of it."""
+    folder = tmp_path_factory.mktemp('every_two')
+    config = folder / 'every_two.py'
+    config.write_text(KILLS.format(toy=toy))
+    begin = time.monotonic()
+    forked.run('train.py', config, '--work-dir', folder / 'whole')
+    return config, folder / 'whole', time.monotonic() - begin
+
+
+def test_twenty_kills_lose_nothing(every_two, forked, tmp_path):
+    """Killed at any point, saving included, a run ends as if it had not been."""
+    config, whole, duration = every_two
+    arguments = ('train.py', config, '--resume', '--work-dir')
+    chance = random.Random(0)
+    kills = runs = 0
+    while kills < 20:
+        folder = tmp_path / f'run{runs}'
+        running = forked.start(*arguments, folder)
+        status = running.wait(chance.uniform(0, duration))
+        if status is None:
+            running.kill()
+            assert running.wait() == -signal.SIGKILL
+            kills += 1
+        else:
+            assert status == 0, running.output
+            assert_same(folder / 'iter_10.pth', whole / 'iter_10.pth')
+            runs += 1
+        saved = list_checkpoints(folder, 'iter_{}.pth')
+        assert all(find_fault(path) is None for path in saved)
+    forked.run(*arguments, folder)
+    assert_same(folder / 'iter_10.pth', whole / 'iter_10.pth')
+    assert len(list_checkpoints(folder, 'iter_{}.pth')) == 3
+    assert not list(folder.glob('.*'))
+
+
+def test_a_broken_newest_is_stepped_over_and_saved_anew(every_two, forked, tmp_path):
+    config, whole, _ = every_two
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / 'iter_10.pth'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    (tmp_path / 'last_checkpoint').write_text('')
+    older = (tmp_path / 'iter_6.pth').read_bytes()
+    resumed = forked.run('train.py', config, '--work-dir', tmp_path, '--resume')
+    assert 'iter_10.pth is damaged or cut short: stepping back' in resumed.output
+    assert 'resumed epoch: 0, iter: 8' in resumed.output
+    assert_same(newest, whole / 'iter_10.pth')
+    assert (tmp_path / 'iter_6.pth').read_bytes() == older
+
+
+def test_without_resume_nothing_is_overwritten(every_two, forked, tmp_path):
+    config, whole, _ = every_two
+    work_dir = tmp_path / 'run'
+    shutil.copytree(whole, work_dir)
+    before = {path: path.read_bytes() for path in work_dir.glob('*.pth')}
+    arguments = ('train.py', config, '--work-dir', work_dir)
+    refused = forked.start(*arguments)
+    assert refused.wait() == 2
+    assert 'holds checkpoints already, up to iter_10.pth: --resume' in refused.output
+    assert before == {path: path.read_bytes() for path in work_dir.glob('*.pth')}
+    forked.run(*arguments, '--start-over')
+    (kept,) = tmp_path.glob('run-*')
+    assert len(before) == 4  # three, and the best
+    assert all((kept / p.name).read_bytes() == content for p, content in before.items())
+    assert_same(work_dir / 'iter_10.pth', whole / 'iter_10.pth')
+
+
+def refuse_to_save(running, folder, whole):
+    """What is left when a checkpoint did not fit: the one before, whole."""
+    assert running.wait() == 2, running.output
+    (error,) = [li for li in running.output.splitlines() if li.startswith('error: ')]
+    assert 'iter_6.pth does not fit on the disk: it takes ' in error
+    newest, *_ = list_checkpoints(folder, 'iter_{}.pth')
+    assert newest.name == 'iter_4.pth' and find_fault(newest) is None
+    assert not list(folder.glob('.*'))
+
+
+def test_a_quota_is_one_clear_error_and_loses_nothing(every_two, forked, tmp_path):
+    config, whole, _ = every_two
+    arguments = ('train.py', config, '--work-dir', tmp_path)
+    refuse_to_save(forked.start(*arguments, QUOTA_AT='5 1000000'), tmp_path, whole)
+    forked.run(*arguments, '--resume')
+    assert_same(tmp_path / 'iter_10.pth', whole / 'iter_10.pth')
+
+
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(every_two, forked, tmp_path):
+    config, whole, _ = every_two
+    # The logs, two checkpoints, and the larger part of a third.
+    size = 2.7 * (whole / 'iter_10.pth').stat().st_size
+    mount = ['mount', '-t', 'tmpfs', '-o', f'size={size:.0f}', 'tmpfs', tmp_path]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip('a small disk can be mounted by root alone')
+    try:
+        running = forked.start('train.py', config, '--work-dir', tmp_path / 'run')
+        refuse_to_save(running, tmp_path / 'run', whole)
+    finally:
+        subprocess.run(['umount', '-l', tmp_path], check=True)

@@ -1,0 +1,177 @@
+"""Where a training starts: at the beginning, at a checkpoint, or not at all."""
+
+import datetime
+import logging
+import os
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+
+from volo.errors import CheckpointError, ConfigError, VoloError
+
+#: What torchrun and Slurm count in the processes that they start again.
+RESTART_VARIABLES = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+
+
+def settle_start(cfg: Config, start_over: bool = False) -> None:
+    """Set ``resume`` and ``load_from`` of a config to what this run shall start from.
+
+    ``resume`` without ``load_from`` takes the newest whole checkpoint of the work dir,
+    and so does a run that torchrun or Slurm has started again, whatever the config
+    says. Rank 0 looks, and all ranks do as it says.
+
+    Args:
+        cfg: With its ``work_dir``.
+        start_over: Train from the beginning where there are checkpoints already; the
+            folder that they are in is renamed.
+
+    Raises:
+        ConfigError: There are checkpoints, and it was not said what to do with them.
+        CheckpointError: There are checkpoints, and none of them is whole.
+    """
+    settled: list = [None]
+    if is_main_process():
+        try:
+            settled = [_settle(cfg, start_over)]
+        except VoloError as error:
+            settled = [error]
+    broadcast_object_list(settled)
+    if isinstance(settled[0], VoloError):
+        raise settled[0]
+    cfg.resume, cfg.load_from = settled[0]
+
+
+def _settle(cfg: Config, start_over: bool) -> tuple[bool, str | None]:
+    resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
+    folder, template = _place(cfg)
+    if folder is None:  # not on a local disk: mmengine's own ways
+        return resume, load_from
+    restarts = max(int(os.environ.get(name) or 0) for name in RESTART_VARIABLES)
+    if restarts or (resume and load_from is None):
+        newest = newest_whole_checkpoint(folder, template)
+        if newest is not None:
+            return True, str(newest)
+        print_log(f'{folder} has no checkpoints: training starts.', logger='current')
+        return resume and load_from is not None, load_from
+    if resume:
+        return resume, load_from
+    existing = list_checkpoints(folder, template)
+    if existing and not start_over:
+        raise ConfigError(
+            f'{folder} holds checkpoints already, up to {existing[0].name}: --resume '
+            'goes on from there, --start-over keeps them under another name and trains '
+            'from the beginning, --work-dir trains elsewhere'
+        )
+    if existing:
+        kept = move_aside(folder)
+        print_log(f'The earlier run is kept as {kept}.', logger='current')
+    return resume, load_from
+
+
+def _place(cfg: Config) -> tuple[Path | None, str]:
+    """Return the folder of the checkpoints, if it is a local one, and their names."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl')
+    if template is None:
+        template = 'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'
+    folder = cfg.work_dir
+    if hook.get('out_dir'):  # as in mmengine's CheckpointHook
+        folder = os.path.join(hook['out_dir'], Path(cfg.work_dir).name)
+    return (None if '://' in folder else Path(folder)), template
+
+
+def list_checkpoints(folder: Path, template: str) -> list[Path]:
+    """List what a checkpoint hook has saved, the newest first.
+
+    Args:
+        folder: May be absent.
+        template: Their names, as in ``iter_{}.pth``; within an epoch they are called as
+            in ``epoch_2_iter_57.pth``.
+    """
+    pattern = re.compile(re.escape(template).replace(r'\{\}', r'(\d+)(?:_iter_(\d+))?'))
+    found = []
+    for path in folder.glob('*') if folder.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match:
+            found.append(((int(match[1]), int(match[2] or 0)), path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest_whole_checkpoint(folder: Path, template: str) -> Path | None:
+    """Find the checkpoint to go on from, past those that are not whole.
+
+    Args:
+        folder: May be absent.
+        template: As in :func:`list_checkpoints`.
+
+    Returns:
+        None if there are none.
+
+    Raises:
+        CheckpointError: There are some, and all of them are broken.
+    """
+    broken = []
+    for path in list_checkpoints(folder, template):
+        fault = find_fault(path)
+        if fault is None:
+            return path
+        broken.append(f'{path.name} {fault}')
+        print_log(
+            f'{path} {fault}: stepping back to the one before.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    if broken:
+        raise CheckpointError(
+            f'{folder} has no whole checkpoint: {"; ".join(broken)}. Train elsewhere '
+            'with --work-dir, or --start-over, which keeps this folder under another '
+            'name'
+        )
+    return None
+
+
+def find_fault(path: Path) -> str | None:
+    """Say what is wrong with a checkpoint file, by its check sums.
+
+    Args:
+        path: An archive of ``torch.save``; the folders that some strategies write are
+            taken for whole.
+
+    Returns:
+        What goes behind the file's name in a sentence, or None.
+    """
+    if path.is_dir():
+        return None
+    try:
+        if path.stat().st_size == 0:
+            return 'is empty (0 bytes)'
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return 'is damaged or cut short'
+    except OSError as error:
+        return f'cannot be read: {error.strerror or error}'
+    return f'is damaged ({damaged})' if damaged else None
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Rename a folder that is not empty after the time of the move.
+
+    Returns:
+        The new name; None if there was nothing to move.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    target = folder.with_name(f'{folder.name}-{stamp}')
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder.with_name(f'{folder.name}-{stamp}-{number}')
+    folder.rename(target)
+    return target
