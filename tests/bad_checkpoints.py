@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,3 +120,14 @@ def make_malicious(kind: str, folder: Path) -> tuple[Path, Path]:
             _use_new_zipfile_serialization='old' not in kind,
         )
     return path, canary
+
+
+def with_malicious_configs(checkpoint: dict[str, Any], canary: Path) -> dict[str, Any]:
+    """Put a config that makes a file wherever mmengine looks for one to run."""
+    text = f'open({str(canary)!r}, "w").close()\n'
+    hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    hub = {**hub, **checkpoint.get('message_hub', {})}
+    hub['runtime_info'] = {**hub['runtime_info'], 'cfg': text}
+    hub['resumed_keys'] = {**hub['resumed_keys'], 'cfg': True}
+    meta = {**checkpoint.get('meta', {}), 'cfg': text, 'config': text}
+    return {**checkpoint, 'meta': meta, 'message_hub': hub}

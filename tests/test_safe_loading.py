@@ -23,9 +23,10 @@ from tests.bad_checkpoints import (
     make_malicious,
 )
 from volo import safe_loading
-from volo.checkpoints import register_safe_loader
 from volo.errors import CheckpointError
+from volo.mmengine_loading import register_safe_loader
 from volo.safe_loading import read_checkpoint, read_weights
+from volo.trust import TRUST_VARIABLE
 
 
 def save(path, content, **kwargs):
@@ -130,7 +131,7 @@ def test_malicious_file_is_refused_and_runs_nothing(tmp_path, kind):
 
     assert re.search(rf'\b{re.escape(MALICIOUS[kind])}\b', str(caught.value))
     assert str(path) in str(caught.value)
-    assert safe_loading.TRUST_VARIABLE in str(caught.value)
+    assert TRUST_VARIABLE in str(caught.value)
     assert not canary.exists()
 
 
@@ -145,7 +146,7 @@ def test_trusted_file_is_opened_with_a_warning(tmp_path, monkeypatch):
     path, canary = make_malicious('torch.save', tmp_path)
     said = []
     monkeypatch.setattr(safe_loading, 'print_log', lambda text, **_: said.append(text))
-    monkeypatch.setenv(safe_loading.TRUST_VARIABLE, '1')
+    monkeypatch.setenv(TRUST_VARIABLE, '1')
 
     assert_same(read_weights(path), WEIGHTS)
 
@@ -156,7 +157,7 @@ def test_trusted_file_is_opened_with_a_warning(tmp_path, monkeypatch):
 def test_trust_is_not_needed_for_safe_files(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(safe_loading, 'print_log', lambda text, **_: said.append(text))
-    monkeypatch.setenv(safe_loading.TRUST_VARIABLE, '1')
+    monkeypatch.setenv(TRUST_VARIABLE, '1')
 
     read_weights(save(tmp_path / 'x.pth', WEIGHTS))
 
@@ -165,7 +166,7 @@ def test_trust_is_not_needed_for_safe_files(tmp_path, monkeypatch):
 
 def test_only_1_is_trust(tmp_path, monkeypatch):
     path, canary = make_malicious('torch.save', tmp_path)
-    monkeypatch.setenv(safe_loading.TRUST_VARIABLE, '0')
+    monkeypatch.setenv(TRUST_VARIABLE, '0')
 
     with pytest.raises(CheckpointError, match='refused'):
         read_weights(path)

@@ -46,7 +46,9 @@ def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('src', type=Path, help='.pth, .pt, .pth.tar or .safetensors')
+    parser.add_argument(
+        'src', help='.pth, .pt, .pth.tar or .safetensors; or URL#sha256=HASH of one'
+    )
     parser.add_argument('dst', type=Path, help='.pth or .safetensors')
     parser.add_argument(
         '--to',

@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
 from volo.engine.launch import add_hook, load_config, test
 from volo.errors import CheckpointError, ConfigError
+from volo.fetching import locate
 
 
 def main() -> None:
@@ -28,9 +29,10 @@ def main() -> None:
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
-    if not Path(args.checkpoint).expanduser().is_file():
+    checkpoint = locate(args.checkpoint)
+    if not checkpoint.is_file():
         raise CheckpointError(f'{args.checkpoint}: no such checkpoint')
-    cfg.load_from = args.checkpoint
+    cfg.load_from = str(checkpoint)
     if args.tta:
         if 'tta_model' not in cfg:
             raise ConfigError(f'--tta: {args.config} has no tta_model')

@@ -1,7 +1,7 @@
 """VOLO on OpenMMLab. ``import volo`` registers everything that configs name."""
 
 from . import datasets, engine, models, token_label
-from .checkpoints import register_safe_loader
+from .mmengine_loading import register_safe_loader
 from .model_zoo import register_models
 from .version import __version__
 

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from .errors import CheckpointError
 from .models.archs import ARCHS
 from .models.position_embedding import resize_pos_embed
-from .safe_loading import read_checkpoint, read_weights, select_weights
+from .safe_loading import read_checkpoint, read_weights
 
 __all__ = [
     'convert_state_dict',
@@ -30,7 +29,6 @@ __all__ = [
     'load_weights',
     'read_checkpoint',
     'read_weights',
-    'register_safe_loader',
     'to_official_layout',
 ]
 
@@ -100,12 +98,15 @@ def detect_layout(state_dict: Mapping[str, Any]) -> str:
     return layouts[0]
 
 
-def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict:
+def convert_state_dict(
+    state_dict: Mapping[str, torch.Tensor], source: str | os.PathLike | None = None
+) -> dict:
     """Rename weights of the authors or timm to our layout.
 
     Args:
         state_dict: Weights in either layout; ours, bare backbones too, are returned
             as they are.
+        source: What to call the weights in an error.
 
     Returns:
         Our names and the same tensors.
@@ -113,9 +114,14 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict:
     Raises:
         CheckpointError: Names that are not a VOLO's.
     """
-    if detect_layout(state_dict) == 'volo':
-        return dict(state_dict)
-    return _rename(state_dict, _NAMES)
+    try:
+        if detect_layout(state_dict) == 'volo':
+            return dict(state_dict)
+        return _rename(state_dict, _NAMES)
+    except CheckpointError as error:
+        if source is None:
+            raise
+        raise CheckpointError(f'{source}: {error}') from error
 
 
 def to_official_layout(state_dict: Mapping[str, torch.Tensor]) -> dict:
@@ -204,21 +210,14 @@ def load_weights(
 
     Args:
         module: A whole model of ours (classifier, segmentor) or a bare backbone.
-        path: A local checkpoint, see :func:`read_checkpoint`.
+        path: A local file or an address, see :func:`read_checkpoint`.
         use_ema: Take the averaged weights, see :func:`read_weights`.
 
     Raises:
         CheckpointError: The file cannot be opened, or does not fit the model.
     """
-    weights = _convert_file(read_weights(path, use_ema), path)
+    weights = convert_state_dict(read_weights(path, use_ema), path)
     load_state_dict(module, weights, str(path))
-
-
-def _convert_file(weights: Mapping[str, torch.Tensor], path: str | os.PathLike) -> dict:
-    try:
-        return convert_state_dict(weights)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
 
 
 def load_state_dict(
@@ -359,45 +358,3 @@ def _examples(names: Any) -> str:
     names = list(names)
     more = f' and {len(names) - 4} more' if len(names) > 4 else ''
     return (', '.join(names[:4]) + more) or 'none'
-
-
-def register_safe_loader() -> None:
-    """Make mmengine open local files through :func:`read_checkpoint`.
-
-    From then on ``mmengine.runner.load_checkpoint``, the Runner, mmsegmentation's
-    ``init_model`` and mmpretrain's inferencers run nothing that a file holds, read
-    ``.safetensors``, and take files of the authors and of timm, which are renamed
-    in memory. Other models' files are handed on as they are. Addresses (``http://``,
-    ``s3://``) keep mmengine's own loaders: fetch such a file first.
-    """
-    CheckpointLoader.register_scheme(
-        prefixes='', loader=load_from_local_safely, force=True
-    )
-
-
-# mmengine logs a loader by its name, after the tenth character.
-def load_from_local_safely(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Open a local file for mmengine.
-
-    Args:
-        filename: The file.
-        map_location: As in ``torch.load``, but None means the CPU: a model's
-            weights are copied to where the model is.
-
-    Returns:
-        The checkpoint; a VOLO's has ``meta`` and, in our layout, ``state_dict``.
-
-    Raises:
-        CheckpointError: As in :func:`read_checkpoint`, or an official file has
-            names that are not a VOLO's.
-    """
-    checkpoint = read_checkpoint(filename, map_location or 'cpu')
-    try:
-        weights = select_weights(checkpoint, filename)
-        layout = detect_layout(weights)
-    except CheckpointError:
-        return checkpoint
-    if layout == 'volo' and 'state_dict' in checkpoint:
-        return {'meta': {}, **checkpoint}
-    weights = _convert_file(weights, filename)
-    return dict(meta=checkpoint.get('meta') or {}, state_dict=weights)

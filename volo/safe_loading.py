@@ -3,7 +3,7 @@
 ``torch.load`` without ``weights_only`` runs whatever code a file asks for, and
 mmengine falls back to that with a warning. Here nothing does: a file that needs
 more than tensors, plain Python types and what an mmengine Runner writes is
-refused, and :data:`TRUST_VARIABLE` is the one way round, for files one made.
+refused, and :data:`.trust.TRUST_VARIABLE` is the one way round, for files one made.
 """
 
 import argparse
@@ -25,9 +25,8 @@ from mmengine.logging import HistoryBuffer, print_log
 from safetensors import SafetensorError, safe_open
 
 from .errors import CheckpointError
-
-#: Set to 1, this environment variable opens refused files all the same.
-TRUST_VARIABLE = 'VOLO_TRUST_CHECKPOINTS'
+from .fetching import locate
+from .trust import TRUST_VARIABLE, is_trusted
 
 #: Where trainers keep the weights and the averaged weights (EMA).
 WEIGHT_KEYS = ('state_dict', 'model')
@@ -40,7 +39,8 @@ def read_checkpoint(
     """Open a whole checkpoint: weights, meta, optimizer and all.
 
     Args:
-        path: A local ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors`` file.
+        path: A ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors`` file, or an address
+            of one with its SHA-256, see :func:`volo.fetching.locate`.
         map_location: As in ``torch.load``.
 
     Returns:
@@ -49,9 +49,9 @@ def read_checkpoint(
 
     Raises:
         CheckpointError: The file is missing, empty, damaged, no checkpoint, without
-            tensors, or asks to run code.
+            tensors, or asks to run code; or it cannot be fetched.
     """
-    path = Path(path).expanduser()
+    path = locate(path)
     if path.is_dir():
         raise CheckpointError(f'{path} is a folder: name a checkpoint file in it')
     if not path.exists():
@@ -185,7 +185,7 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
         reason = _why_refused(path, str(error))
         if not reason:
             raise CheckpointError(_explain_damage(path, error)) from error
-        if os.environ.get(TRUST_VARIABLE) != '1':
+        if not is_trusted():
             # Without the cause: torch's own text advises to open it unsafely.
             raise CheckpointError(
                 f'{path} was refused, and nothing in it was run: {reason}. Get the '

@@ -246,7 +246,8 @@ class VOLO(BaseModule):
         """Load the weights that ``init_cfg`` names, if it does.
 
         Raises:
-            CheckpointError: The file is missing, broken or of another arch.
+            CheckpointError: The file is missing, broken, unsafe or of another arch,
+                or it cannot be fetched.
             ConfigError: ``prefix`` names another part than the backbone.
         """
         cfg = self.init_cfg

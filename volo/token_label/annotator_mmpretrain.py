@@ -17,7 +17,7 @@ from torch import nn
 
 from volo.checkpoints import convert_state_dict, load_state_dict
 from volo.engine.launch import load_config, readable_errors
-from volo.errors import CheckpointError, ConfigError
+from volo.errors import ConfigError
 from volo.models import VOLOHead
 from volo.models.volo import PATCH_SIZE
 from volo.safe_loading import read_weights
@@ -122,7 +122,8 @@ def build_mmpretrain_annotator(
 
     Args:
         config: Config file.
-        checkpoint: A local file; None: random weights, to try things out.
+        checkpoint: A local file, or an address with its SHA-256, see
+            :func:`volo.fetching.locate`; None: random weights, to try things out.
         input_size: Side of the pictures in pixels; None: as in the config's test
             pipeline.
         device: Where to put it.
@@ -149,10 +150,7 @@ def build_mmpretrain_annotator(
         weights, load = read_weights(checkpoint), None
         if isinstance(model.head, VOLOHead):
             load = load_state_dict
-            try:
-                weights = convert_state_dict(weights)
-            except CheckpointError as error:
-                raise CheckpointError(f'{checkpoint}: {error}') from error
+            weights = convert_state_dict(weights, checkpoint)
         num_classes = getattr(model.head, 'num_classes', 0)
         load_strictly(model, weights, checkpoint, num_classes, load)
     size = input_size or _test_size(cfg)

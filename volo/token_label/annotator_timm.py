@@ -71,9 +71,14 @@ def build_timm_annotator(
 ) -> Annotator:
     """Build a classifier of timm with its pretrained weights, or with one's own.
 
+    The pretrained ones are fetched and opened by timm: from the Hugging Face hub by
+    https, as ``.safetensors`` where there are such files and else with
+    ``weights_only=True`` (timm 1.0.31). It knows no SHA-256 of them beforehand.
+
     Args:
         name: Of the model in timm.
-        checkpoint: A local file; None: timm's pretrained weights, from the network.
+        checkpoint: A local file, or an address with its SHA-256, see
+            :func:`volo.fetching.locate`; None: timm's pretrained weights.
         num_classes: Of the checkpoint; None: timm's number.
         input_size: Side of the pictures in pixels; None: the model's own.
         random_weights: Load none, to try things out.

@@ -1,5 +1,7 @@
 """mmengine, mmsegmentation and mmpretrain through the safe loader."""
 
+import contextlib
+import io
 from collections import OrderedDict
 
 import mmengine
@@ -11,12 +13,22 @@ from mmpretrain.apis import get_model
 from mmseg.apis import init_model
 from safetensors.torch import save_file
 
-from tests.bad_checkpoints import BROKEN, MALICIOUS, make_broken, make_malicious
+from tests.bad_checkpoints import (
+    BROKEN,
+    MALICIOUS,
+    WEIGHTS,
+    make_broken,
+    make_malicious,
+    with_malicious_configs,
+)
 from tests.classifier import build
 from tests.synth_weights import manifest, synth_state_dict
-from volo.checkpoints import register_safe_loader, to_official_layout
+from tests.web_server import WebServer, sha256
+from volo import fetching, mmengine_loading
+from volo.checkpoints import to_official_layout
 from volo.errors import CheckpointError
-from volo.safe_loading import TRUST_VARIABLE
+from volo.mmengine_loading import load_from_volo, register_safe_loader
+from volo.trust import TRUST_VARIABLE
 
 
 def assert_same(weights, expected):
@@ -186,3 +198,117 @@ def test_map_locations(tmp_path, tiny_weights, safe_loader, location, name):
     loaded = CheckpointLoader.load_checkpoint(str(tmp_path / name), location)
 
     assert_same(loaded['state_dict'], tiny_weights)
+
+
+def test_no_scheme_keeps_mmengines_own_loader(safe_loader):
+    assert set(CheckpointLoader._schemes.values()) == {load_from_volo}
+
+
+@pytest.mark.parametrize(
+    'source', ['pavi://x.pth', 's3://b/x.pth', 'mm:s3://b/x.pth', 'petrel://b/x.pth']
+)
+def test_schemes_without_hashes_are_refused(safe_loader, source):
+    with pytest.raises(CheckpointError, match='give its local path'):
+        CheckpointLoader.load_checkpoint(source)
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    server = WebServer()
+    with contextlib.closing(server):
+        yield server
+
+
+def serve_weights(web, weights):
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    content = buffer.getvalue()
+    return web.add(f'/x-{sha256(content)[:16]}.pth', content)
+
+
+def test_mmengine_takes_addresses(tmp_path, tiny_weights, safe_loader, web):
+    model = build()
+
+    mmengine.runner.load_checkpoint(model, serve_weights(web, tiny_weights))
+
+    assert_same(model.state_dict(), tiny_weights)
+
+
+def test_mmengine_takes_no_address_without_a_hash(safe_loader, web):
+    with pytest.raises(CheckpointError, match='was not fetched'):
+        CheckpointLoader.load_checkpoint(web.add('/x.pth', b'weights'))
+
+    assert web.requests == []
+
+
+def test_mmcls_names_are_of_backbones(safe_loader, web, monkeypatch):
+    weights = {'backbone.weight': torch.ones(2), 'head.fc.weight': torch.ones(3)}
+    table = dict(net=serve_weights(web, dict(state_dict=weights)))
+    monkeypatch.setitem(fetching._TABLES, 'mmcls', lambda: table)
+
+    loaded = CheckpointLoader.load_checkpoint('mmcls://net')
+
+    assert_same(loaded['state_dict'], dict(weight=torch.ones(2)))
+
+
+@pytest.fixture
+def said(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        mmengine_loading, 'print_log', lambda text, **_: texts.append(text)
+    )
+    return texts
+
+
+@pytest.mark.parametrize('layout', ['volo', 'official', 'another model'])
+def test_mmengine_gets_no_config(tmp_path, tiny_weights, safe_loader, said, layout):
+    weights = dict(
+        {'volo': tiny_weights, 'official': to_official_layout(tiny_weights)}.get(
+            layout, WEIGHTS
+        )
+    )
+    content = dict(meta=dict(epoch=7), state_dict=weights)
+    content = with_malicious_configs(content, tmp_path / 'canary')
+    torch.save(content, tmp_path / 'x.pth')
+
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
+
+    assert loaded['meta'] == dict(epoch=7)
+    if layout != 'official':
+        empty = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+        assert loaded['message_hub'] == empty
+    assert len(said) == 1 and str(tmp_path / 'x.pth') in said[0]
+
+
+def test_a_config_among_safetensors_metadata(tmp_path, tiny_weights, safe_loader):
+    metadata = dict(cfg='model = None', config='model = None', note='hello')
+    save_file(tiny_weights, tmp_path / 'x.safetensors', metadata=metadata)
+
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.safetensors'))
+
+    assert loaded['meta'] == dict(note='hello')
+
+
+def test_trusted_configs_are_kept(tmp_path, safe_loader, said, monkeypatch):
+    monkeypatch.setenv(TRUST_VARIABLE, '1')
+    content = with_malicious_configs(dict(state_dict=WEIGHTS), tmp_path / 'canary')
+    torch.save(content, tmp_path / 'x.pth')
+
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
+
+    assert loaded['meta'] == content['meta']
+    assert loaded['message_hub'] == content['message_hub']
+    assert said == []
+
+
+@pytest.mark.parametrize('meta', [None, 'cfg', ['cfg'], 3, {}])
+def test_other_things_where_a_config_would_be(tmp_path, safe_loader, said, meta):
+    content = dict(meta=meta, message_hub=meta, state_dict=WEIGHTS)
+    torch.save(content, tmp_path / 'x.pth')
+
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
+
+    assert loaded['meta'] == loaded['message_hub'] == meta
+    assert said == []
