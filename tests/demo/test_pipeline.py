@@ -1,17 +1,7 @@
 import pytest
 
-from volo.demo.pipeline import DemoOptions, DemoResults, move_aside
+from volo.demo.pipeline import DemoOptions, DemoResults
 from volo.errors import ConfigError
-
-
-def test_earlier_results_are_moved_aside(tmp_path):
-    assert move_aside(tmp_path / 'demo') is None
-    for content in ('first', 'second'):
-        (tmp_path / 'demo').mkdir()
-        (tmp_path / 'demo/result').write_text(content)
-        kept = move_aside(tmp_path / 'demo')
-        assert (kept / 'result').read_text() == content
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class InterruptionHook(Hook):
         self._group: Any = None
         self._previous: dict[signal.Signals, Any] = {}
         self._val_batches = 0
+        self._checkpoints: SafeCheckpointHook | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals, and let the loaders' workers not hear them."""
@@ -91,22 +92,30 @@ class InterruptionHook(Hook):
         outputs: Any = None,
     ) -> None:
         """Stop within the validation if nothing is lost by it."""
-        if self._checkpoints.saved_iter != runner.iter:
+        if self._checkpoints is None or self._checkpoints.saved_iter != runner.iter:
             return
         if batch_idx < self._val_batches and self._any_process():
             self._stop(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the signals to whom they belonged."""
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is None:
-            self._signal = signal.Signals(number)
-            # Not the log: the signal may have come in the middle of a line of it.
-            text = f'{self._signal.name}: saving after this iteration, then stopping.\n'
-            os.write(2, text.encode())
+        if self._signal is not None:
+            return
+        self._signal = signal.Signals(number)
+        text = f'{self._signal.name}: saving after this iteration, then stopping.'
+        if not is_distributed():
+            # torchrun hands a Ctrl-C on: there it comes twice by itself.
+            self._restore()
+            text += ' Once more to stop at once.'
+        # Not the log: the signal may have come in the middle of a line of it.
+        os.write(2, f'{text}\n'.encode())
 
     def _any_process(self) -> bool:
         if not is_distributed():
@@ -118,7 +127,7 @@ class InterruptionHook(Hook):
     def _stop(self, runner: Runner) -> None:
         # The first process to end takes the others along: let the file be whole first.
         barrier()
-        self.after_train(runner)
+        self._restore()
         runner.visualizer.close()
         name = self._signal.name if self._signal else 'a signal to another process'
         raise Interrupted(

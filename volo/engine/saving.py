@@ -1,5 +1,6 @@
 """Checkpoints that a kill, a full disk or a diverged model cannot spoil."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -44,7 +45,8 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise TrainingError(_explain(path, len(content), error)) from error
 
 

@@ -34,6 +34,7 @@ class RandomStreamsHook(Hook):
     META_KEY = 'random_streams'
 
     def __init__(self) -> None:
+        self.streams: dict = {}
         self._resumed: dict = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -1,0 +1,118 @@
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from volo.datasets.streams import (
+    InfiniteStreamSampler,
+    StreamIndex,
+    StreamSampler,
+    drawing_for,
+)
+
+
+class Drawn(Dataset):
+    """Samples are what the three generators draw."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        with drawing_for(index):
+            return int(index), random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def drawn(sampler, num_workers=0, batches=None):
+    """Return the samples of a loader, in order."""
+    loader = DataLoader(Drawn(), 4, sampler=sampler, num_workers=num_workers)
+    return [
+        sample
+        for _, batch in zip(range(batches or len(loader)), loader, strict=False)
+        for sample in zip(*(column.tolist() for column in batch), strict=True)
+    ]
+
+
+def ranks(sampler, world_size):
+    """Return a sampler for each of several processes."""
+    samplers = []
+    for rank in range(world_size):
+        one = sampler(Drawn(), seed=3)
+        one.rank, one.world_size = rank, world_size
+        if sampler is StreamSampler:
+            one.num_samples = len(Drawn()) // world_size
+        samplers.append(one)
+    return samplers
+
+
+@pytest.mark.parametrize('sampler', [StreamSampler, InfiniteStreamSampler])
+def test_samples_depend_on_their_place_and_not_on_the_worker(sampler):
+    alone = drawn(sampler(Drawn(), seed=3), 0, 2)
+    assert alone == drawn(sampler(Drawn(), seed=3), 3, 2)
+    assert alone != drawn(sampler(Drawn(), seed=4), 0, 2)
+    assert len(set(alone)) == len(alone)
+
+
+def test_epochs_repeat_neither_order_nor_augmentation():
+    sampler = StreamSampler(Drawn(), seed=3)
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs.append(drawn(sampler, num_workers=1))
+    assert all(sorted(i for i, *_ in epoch) == list(range(10)) for epoch in epochs)
+    assert len({sample[1:] for epoch in epochs for sample in epoch}) == 30
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_an_epoch_starts_in_its_middle_once(num_workers):
+    sampler = StreamSampler(Drawn(), seed=3)
+    whole = drawn(sampler)
+    sampler.skip(4)
+    assert drawn(sampler, num_workers) == whole[4:]
+    assert drawn(sampler) == whole
+
+
+def test_the_endless_stream_starts_anywhere():
+    whole = drawn(InfiniteStreamSampler(Drawn(), seed=3), 0, 8)
+    sampler = InfiniteStreamSampler(Drawn(), seed=3)
+    sampler.skip(20)
+    assert drawn(sampler, 2, 3) == whole[20:32]
+
+
+@pytest.mark.parametrize('sampler', [StreamSampler, InfiniteStreamSampler])
+def test_two_processes_share_the_stream_of_one(sampler):
+    places = [
+        [index.place for index, _ in zip(one, range(5), strict=False)]
+        for one in ranks(sampler, 2)
+    ]
+    assert places == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+
+
+def test_the_generators_go_on_as_if_nothing_were_drawn():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed = 5
+    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    first, second = draw(), draw()
+    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    assert draw() == first
+    with pytest.raises(ZeroDivisionError), drawing_for(StreamIndex(1, 2, 3)):
+        assert draw() not in (first, second)
+        raise ZeroDivisionError
+    assert draw() == second
+
+
+def test_a_plain_index_draws_as_always():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    with drawing_for(7):
+        assert torch.rand(1) == expected
+
+
+def test_an_index_travels_to_a_worker_whole():
+    index = pickle.loads(pickle.dumps(StreamIndex(1, 2, 3)))
+    assert (index, index.seed, index.place) == (1, 2, 3)
