@@ -3,39 +3,39 @@
 import os
 import resource
 import signal
+import threading
 
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 
 @HOOKS.register_module()
-class SignalHook(Hook):
-    """Sends this process a signal as ``SIGNAL_AT`` in the environment says.
+class DisturbanceHook(Hook):
+    """Does to this process what ``DISTURB`` in the environment says.
 
-    ``SIGNAL_AT='SIGTERM before_train_iter 3'`` does so when three iterations are done,
-    with the same config as the run that is left alone.
+    ``DISTURB='SIGTERM before_train_iter 3'`` sends a signal when three iterations are
+    done, with the same config as the run that is left alone. ``HANG`` waits forever
+    instead, ``QUOTA`` lets no file grow above a megabyte. ``rank=1`` at the end is for
+    that rank alone. Several are parted by semicolons: the first is for the first start
+    of the processes, the second for the next, as torchrun counts them.
     """
 
-    def __getattribute__(self, name: str):
-        wanted = os.environ.get('SIGNAL_AT', '').split()
-        if wanted and name == wanted[1]:
-            return self._send
-        return super().__getattribute__(name)
+    def __init__(self) -> None:
+        start = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
+        wanted = os.environ.get('DISTURB', '').split(';')[start:]
+        self.action, place, iteration, *rank = (wanted or [''])[0].split() or [None] * 3
+        if place is not None:
+            setattr(self, place, self._disturb)
+            self.iteration = int(iteration)
+            self.rank = int(rank[0].removeprefix('rank=')) if rank else None
 
-    def _send(self, runner, **_) -> None:
-        name, _, iteration = os.environ['SIGNAL_AT'].split()
-        if runner.iter == int(iteration):
-            os.kill(os.getpid(), getattr(signal, name))
-
-
-@HOOKS.register_module()
-class QuotaHook(Hook):
-    """Lets this process write no file that is larger than ``QUOTA_AT`` says.
-
-    ``QUOTA_AT='3 1000000'``: from the fourth iteration on, no file above a megabyte.
-    """
-
-    def before_train_iter(self, runner, **_) -> None:
-        iteration, size = map(int, os.environ.get('QUOTA_AT', '-1 0').split())
-        if runner.iter == iteration:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    def _disturb(self, runner, **_) -> None:
+        if runner.iter != self.iteration or self.rank not in (None, get_rank()):
+            return
+        if self.action == 'HANG':
+            threading.Event().wait()
+        elif self.action == 'QUOTA':
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        else:
+            os.kill(os.getpid(), getattr(signal, self.action))

@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from volo.checkpoints import read_checkpoint
 from volo.datasets.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +83,25 @@ def write_tasks(folder: Path) -> dict[str, Path]:
             )
         )
     return configs
+
+
+def assert_same(path: Path, expected: Path) -> None:
+    """Compare weights, averaged weights and the optimizer's state bit for bit."""
+    ours, theirs = (
+        _tensors({**read_checkpoint(p), 'message_hub': None}) for p in (path, expected)
+    )
+    assert ours.keys() == theirs.keys()
+    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
+
+
+def _tensors(value: Any, name: str = '') -> dict[str, torch.Tensor]:
+    """List every tensor in a checkpoint, with the way to it."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for i, x in items for k, v in _tensors(x, f'{name}.{i}').items()}
+    return {}
 
 
 def run_tool(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:

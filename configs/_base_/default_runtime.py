@@ -9,6 +9,7 @@ env_cfg = dict(
 )
 default_hooks = dict(
     random_streams=dict(type='RandomStreamsHook'),
+    non_finite=dict(type='SkipNonFiniteHook', max_in_a_row=10),
     checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
     interruption=dict(type='InterruptionHook'),
 )

@@ -8,9 +8,8 @@ import subprocess
 import time
 
 import pytest
-import torch
 
-from volo.checkpoints import read_checkpoint
+from tests.toy import assert_same
 from volo.engine.resuming import find_fault, list_checkpoints
 from volo.errors import Interrupted
 
@@ -24,7 +23,7 @@ train_cfg = dict(max_epochs=3)
 optim_wrapper = dict(type='BFloat16OptimWrapper', clip_grad=dict(max_norm=1.0))
 custom_hooks = [
     dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL'),
-    dict(type='SignalHook'),
+    dict(type='DisturbanceHook'),
 ]
 """
 
@@ -43,31 +42,11 @@ train_pipeline = [
 ]
 train_dataloader = dict(num_workers=2, dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(max_iters=6, val_interval=4)
-custom_hooks = [dict(type='SignalHook')]
+custom_hooks = [dict(type='DisturbanceHook')]
 """
 
 METRIC = re.compile(r'mIoU: |accuracy/top1: ')
 TASKS = dict(classify=(CLASSIFY, 'epoch_3.pth'), segment=(SEGMENT, 'iter_6.pth'))
-
-
-def tensors(value, name=''):
-    """List every tensor in a checkpoint, with the way to it."""
-    if isinstance(value, torch.Tensor):
-        return {name: value}
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {k: v for i, x in items for k, v in tensors(x, f'{name}.{i}').items()}
-    return {}
-
-
-def assert_same(path, expected):
-    """Compare weights, averaged weights and the optimizer's state bit for bit."""
-    ours, theirs = (read_checkpoint(p) for p in (path, expected))
-    ours.pop('message_hub'), theirs.pop('message_hub')
-    ours, theirs = tensors(ours), tensors(theirs)
-    assert ours.keys() == theirs.keys()
-    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
-    assert not different
 
 
 @pytest.fixture(scope='module', params=TASKS)
@@ -94,7 +73,7 @@ def test_a_signal_saves_and_resuming_is_exact(
 ):
     config, expected = run
     arguments = ('train.py', config, '--work-dir', tmp_path, '--resume')
-    stopped = forked.start(*arguments, SIGNAL_AT=f'{name} {place} {iteration}')
+    stopped = forked.start(*arguments, DISTURB=f'{name} {place} {iteration}')
     assert stopped.wait() == Interrupted.EXIT_STATUS, stopped.output
     assert f'interrupted by {name}: ' in stopped.output
     options = ('--cfg-options', f'train_dataloader.num_workers={workers}')
@@ -112,7 +91,7 @@ train_dataloader = dict(
 )
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=100)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))
-custom_hooks = [dict(type='QuotaHook')]
+custom_hooks = [dict(type='DisturbanceHook')]
 """
 
 
@@ -184,7 +163,7 @@ def test_without_resume_nothing_is_overwritten(every_two, forked, tmp_path):
     assert_same(work_dir / 'iter_10.pth', whole / 'iter_10.pth')
 
 
-def refuse_to_save(running, folder, whole):
+def refuse_to_save(running, folder):
     """What is left when a checkpoint did not fit: the one before, whole."""
     assert running.wait() == 2, running.output
     (error,) = [li for li in running.output.splitlines() if li.startswith('error: ')]
@@ -197,7 +176,8 @@ def refuse_to_save(running, folder, whole):
 def test_a_quota_is_one_clear_error_and_loses_nothing(every_two, forked, tmp_path):
     config, whole, _ = every_two
     arguments = ('train.py', config, '--work-dir', tmp_path)
-    refuse_to_save(forked.start(*arguments, QUOTA_AT='5 1000000'), tmp_path, whole)
+    running = forked.start(*arguments, DISTURB='QUOTA before_train_iter 5')
+    refuse_to_save(running, tmp_path)
     forked.run(*arguments, '--resume')
     assert_same(tmp_path / 'iter_10.pth', whole / 'iter_10.pth')
 
@@ -211,6 +191,6 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(every_two, forked, tmp
         pytest.skip('a small disk can be mounted by root alone')
     try:
         running = forked.start('train.py', config, '--work-dir', tmp_path / 'run')
-        refuse_to_save(running, tmp_path / 'run', whole)
+        refuse_to_save(running, tmp_path / 'run')
     finally:
         subprocess.run(['umount', '-l', tmp_path], check=True)

@@ -7,6 +7,7 @@ from .interruption import InterruptionHook
 from .launch import build_runner, load_config
 from .layer_decay import VOLOLayerDecayOptimWrapperConstructor
 from .metrics import TopKAccuracy
+from .non_finite import SkipNonFiniteHook
 from .saving import SafeCheckpointHook
 from .schedules import WarmupCosineLR
 from .sharding import VOLOFSDPStrategy
@@ -20,6 +21,7 @@ __all__ = [
     'InterruptionHook',
     'RandomStreamsHook',
     'SafeCheckpointHook',
+    'SkipNonFiniteHook',
     'TopKAccuracy',
     'VOLOFSDPStrategy',
     'VOLOLayerDecayOptimWrapperConstructor',
