@@ -1,7 +1,7 @@
 import pytest
 from mmengine.registry import DefaultScope
 
-from tests.forked import ForkServer
+from tests.forked import fork_server
 from tests.toy import run_tool, write_tasks
 
 
@@ -23,11 +23,9 @@ def trained(toy):
 
 
 @pytest.fixture(scope='session')
-def forked(tmp_path_factory):
+def forked():
     """Starts real processes of our tools, without the import."""
-    server = ForkServer(tmp_path_factory.mktemp('forked'))
-    yield server
-    server.close()
+    return fork_server()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ A server imports everything once; a process of a tool is a fork of it, with a pr
 group, an output and an exit status of its own.
 """
 
+import functools
 import io
 import json
 import os
@@ -12,10 +13,11 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
-from tests.toy import ROOT
+ROOT = Path(__file__).parents[1]
 
 
 class Running:
@@ -23,31 +25,44 @@ class Running:
 
     Attributes:
         pid: Of the process, and of its group.
-        output: The file that takes what it prints.
     """
 
-    def __init__(self, answers: io.FileIO, pid: int, output: Path) -> None:
+    def __init__(self, answers: io.FileIO, pid: int, streams: list[Path]) -> None:
         self.pid = pid
         self._answers = answers
-        self._output = output
+        self._streams = streams
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Return the exit status (negative: a signal), None if it has not ended."""
         ready, _, _ = select.select([self._answers], [], [], seconds)
         return json.loads(self._answers.readline()) if ready else None
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the process, and with SIGKILL to its whole group."""
-        (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
+    def kill(self) -> None:
+        """Kill the process and its group."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    @property
+    def stdout(self) -> str:
+        """What was printed so far."""
+        return self._streams[0].read_text()
+
+    @property
+    def stderr(self) -> str:
+        """What was printed so far as an error."""
+        return self._streams[1].read_text()
 
     @property
     def output(self) -> str:
-        """What was printed so far."""
-        return self._output.read_text()
+        """Both."""
+        return self.stdout + self.stderr
 
 
 class ForkServer:
-    """Starts tools, one at a time."""
+    """Starts tools, one at a time.
+
+    Args:
+        folder: Takes what they print.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,6 +74,7 @@ class ForkServer:
             [sys.executable, '-m', 'tests.forked', str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             pass_fds=[theirs],
             cwd=ROOT,
             env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
@@ -66,19 +82,22 @@ class ForkServer:
         os.close(theirs)
 
     def start(self, tool: str, *arguments: str | Path, **environment: str) -> Running:
-        """Start a tool of this checkout."""
+        """Start a tool of this checkout, where and with what this process has."""
         self._count += 1
-        output = self._folder / f'output{self._count}.txt'
+        streams = [
+            self._folder / f'{self._count}.{name}' for name in ('stdout', 'stderr')
+        ]
         job = dict(
             tool=tool,
             arguments=[str(argument) for argument in arguments],
-            environment=environment,
-            output=str(output),
+            environment={**os.environ, 'CUDA_VISIBLE_DEVICES': '', **environment},
+            folder=os.getcwd(),
+            streams=list(map(str, streams)),
         )
         self._server.stdin.write(json.dumps(job).encode() + b'\n')
         self._server.stdin.flush()
         pid = json.loads(self._answers.readline())
-        return Running(self._answers, pid, output)
+        return Running(self._answers, pid, streams)
 
     def run(self, tool: str, *arguments: str | Path, **environment: str) -> Running:
         """Run a tool to its end, which is to be a good one."""
@@ -87,14 +106,17 @@ class ForkServer:
         assert status == 0, f'{status}: {running.output}'
         return running
 
-    def close(self) -> None:
-        """End the server."""
-        self._server.stdin.close()
-        self._server.wait()
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """Return this process's server; it ends when its input does, with this process."""
+    return ForkServer(Path(tempfile.mkdtemp(prefix='volo-tests-')))
 
 
 def serve(descriptor: int) -> None:
     """Read jobs, answer with the pid of each and, when it has ended, its status."""
+    import volo  # noqa: F401
+
     answers = os.fdopen(descriptor, 'w')
     for line in sys.stdin:
         job = json.loads(line)
@@ -109,11 +131,13 @@ def serve(descriptor: int) -> None:
 def run_job(job: dict) -> None:
     """Become the tool; does not return."""
     os.setpgid(0, 0)
-    output = os.open(job['output'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, path in enumerate(job['streams'], 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.environ.clear()
     os.environ.update(job['environment'])
+    os.chdir(job['folder'])
+    sys.path[:0] = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))
     sys.argv = [job['tool'], *job['arguments']]
     status = 0
     try:

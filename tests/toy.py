@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
+from tests.forked import ROOT, fork_server
 from volo.checkpoints import read_checkpoint
 from volo.datasets.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
-
-ROOT = Path(__file__).parents[1]
 
 CLASSIFICATION = """
 _base_ = [
@@ -107,18 +106,27 @@ def _tensors(value: Any, name: str = '') -> dict[str, torch.Tensor]:
 def run_tool(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
     """Run a tool of this checkout; a name ending in ``.sh`` is run with bash."""
     tool, *rest = map(str, arguments)
-    command = ['bash'] if tool.endswith('.sh') else [sys.executable]
+    if tool.endswith('.py'):
+        running = fork_server().start(tool, *rest, **environment)
+        status = running.wait()
+        return subprocess.CompletedProcess(
+            [tool, *rest], status, running.stdout, running.stderr
+        )
     return subprocess.run(
-        [*command, str(ROOT / 'tools' / tool), *rest],
+        ['bash', str(ROOT / 'tools' / tool), *rest],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            'PYTHON': sys.executable,
-            'PYTHONPATH': str(ROOT),
-            'OMP_NUM_THREADS': '1',
-            'CUDA_VISIBLE_DEVICES': '',
-            **environment,
-        },
+        env=tool_environment() | environment,
     )
+
+
+def tool_environment() -> dict[str, str]:
+    """Return what the shell scripts need to run this checkout on the CPU."""
+    return {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT),
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+    }
