@@ -5,6 +5,10 @@
 #
 # Several nodes: the same command on each, with NNODES, NODE_RANK and MASTER_ADDR
 # in the environment. PORT is the master's.
+#
+# MAX_RESTARTS (0) is how often all ranks are started again, from the last checkpoint,
+# after one of them was killed, failed or was stuck. On SIGTERM and Ctrl-C they save and
+# end with status 75; GRACE (120) is how many seconds they have for it.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG PROCESSES [options of tools/train.py]" >&2
@@ -12,10 +16,23 @@ if [ $# -lt 2 ]; then
 fi
 config=$1
 processes=$2
-exec "${PYTHON:-python}" -m torch.distributed.run \
+restarts=${MAX_RESTARTS:-0}
+address=${MASTER_ADDR:-127.0.0.1}
+port=${PORT:-29500}
+node=${NODE_RANK:-0}
+if [ "$restarts" -eq 0 ]; then
+    meeting=(--node-rank="$node" --master-addr="$address" --master-port="$port")
+else
+    # Where torch keeps its store across restarts, ranks find the addresses of those that
+    # have ended: let rank 0 have a new one. This rendezvous also restarts other nodes.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+    meeting=(--rdzv-backend=c10d --rdzv-endpoint="$address:$port")
+    meeting+=(--rdzv-conf="is_host=$([ "$node" -eq 0 ] && echo 1 || echo 0)")
+    [ "${NNODES:-1}" != 1 ] || meeting+=(--local-addr="$address")
+fi
+exec "${PYTHON:-python}" "$(dirname "$0")/dist_run.py" \
     --nnodes="${NNODES:-1}" \
-    --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" \
     --nproc-per-node="$processes" \
+    --max-restarts="$restarts" \
+    "${meeting[@]}" \
     "$(dirname "$0")/train.py" "$config" --launcher pytorch "${@:3}"

@@ -1,7 +1,9 @@
 """The shell scripts, with two processes on the CPU."""
 
 import math
+import os
 import socket
+import subprocess
 
 import pytest
 
@@ -107,3 +109,47 @@ def test_slurm_scripts_hand_everything_to_srun(tmp_path, script):
     assert given[given.index('config.py') :] == [
         *('config.py', *checkpoint, '--launcher', 'slurm', '--work-dir', 'w d')
     ]
+
+
+def run_slurm_job(folder, *, srun, **environment):
+    """Run the training script with an ``srun`` that does as said; note the requeues."""
+    for name, body in dict(srun=srun, scontrol=f'echo "$@" >> {folder}/asked').items():
+        (folder / name).write_text(f'#!/bin/bash\n{body}\n')
+        (folder / name).chmod(0o755)
+    environment['PATH'] = f'{folder}:/usr/bin:/bin'
+    job = subprocess.Popen(
+        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'gpus', 'job', 'config.py'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'SLURM_JOB_ID': '', **environment},
+    )
+    if 'ready' in srun:
+        assert job.stdout.readline() == 'ready\n'
+        job.terminate()
+    errors = job.communicate(timeout=60)[1]
+    asked = folder / 'asked'
+    return job.returncode, asked.read_text() if asked.exists() else '', errors
+
+
+def test_an_interrupted_slurm_job_is_requeued(tmp_path):
+    status, asked, errors = run_slurm_job(tmp_path, srun='exit 75', SLURM_JOB_ID='12')
+    assert (status, asked) == (75, 'requeue 12\n')
+    assert 'job 12 is requeued' in errors
+
+
+@pytest.mark.parametrize(
+    ('srun', 'job', 'expected'),
+    [('exit 1', '12', 1), ('exit 0', '12', 0), ('exit 75', '', 75)],
+)
+def test_other_slurm_jobs_are_not_requeued(tmp_path, srun, job, expected):
+    status, asked, errors = run_slurm_job(tmp_path, srun=srun, SLURM_JOB_ID=job)
+    assert (status, asked) == (expected, '')
+    assert ('with --resume' in errors) == (expected == 75)
+
+
+def test_a_cancelled_slurm_job_saves_and_is_not_requeued(tmp_path):
+    srun = "trap 'exit 75' TERM; echo ready; while :; do read -t 1 <> <(:); done"
+    status, asked, errors = run_slurm_job(tmp_path, srun=srun, SLURM_JOB_ID='12')
+    assert (status, asked) == (75, '')
+    assert 'with --resume' in errors

@@ -12,6 +12,7 @@ from .saving import SafeCheckpointHook
 from .schedules import WarmupCosineLR
 from .sharding import VOLOFSDPStrategy
 from .streams import RandomStreamsHook
+from .watchdog import StuckRankHook
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -22,6 +23,7 @@ __all__ = [
     'RandomStreamsHook',
     'SafeCheckpointHook',
     'SkipNonFiniteHook',
+    'StuckRankHook',
     'TopKAccuracy',
     'VOLOFSDPStrategy',
     'VOLOLayerDecayOptimWrapperConstructor',

@@ -125,9 +125,9 @@ class InterruptionHook(Hook):
         return bool(flag)
 
     def _stop(self, runner: Runner) -> None:
-        # The first process to end takes the others along: let the file be whole first.
+        # The first process to end takes the others along, by SIGTERM, which they are
+        # still listening to: let the file be whole first.
         barrier()
-        self._restore()
         runner.visualizer.close()
         name = self._signal.name if self._signal else 'a signal to another process'
         raise Interrupted(

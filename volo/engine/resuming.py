@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
 from volo.errors import CheckpointError, ConfigError, VoloError
@@ -34,10 +34,12 @@ def settle_start(cfg: Config, start_over: bool = False) -> None:
         ConfigError: There are checkpoints, and it was not said what to do with them.
         CheckpointError: There are checkpoints, and none of them is whole.
     """
+    # torchrun counts on each node what failed there.
+    restarts = max(all_gather_object(count_restarts()))
     settled: list = [None]
     if is_main_process():
         try:
-            settled = [_settle(cfg, start_over)]
+            settled = [_settle(cfg, start_over, restarts > 0)]
         except VoloError as error:
             settled = [error]
     broadcast_object_list(settled)
@@ -46,13 +48,17 @@ def settle_start(cfg: Config, start_over: bool = False) -> None:
     cfg.resume, cfg.load_from = settled[0]
 
 
-def _settle(cfg: Config, start_over: bool) -> tuple[bool, str | None]:
+def count_restarts() -> int:
+    """Return how often this process was started again."""
+    return max(int(os.environ.get(name) or 0) for name in RESTART_VARIABLES)
+
+
+def _settle(cfg: Config, start_over: bool, restarted: bool) -> tuple[bool, str | None]:
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
     folder, template = _place(cfg)
     if folder is None:  # not on a local disk: mmengine's own ways
         return resume, load_from
-    restarts = max(int(os.environ.get(name) or 0) for name in RESTART_VARIABLES)
-    if restarts or (resume and load_from is None):
+    if restarted or (resume and load_from is None):
         newest = newest_whole_checkpoint(folder, template)
         if newest is not None:
             return True, str(newest)

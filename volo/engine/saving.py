@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from volo.errors import TrainingError
 
-#: What a file is called, with a dot before its name, until all of it is on disk.
+#: What a file's name ends in, behind a dot before it, until all of it is on disk.
 PARTIAL_SUFFIX = '.partial'
 
 
@@ -33,7 +33,8 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
             there before is untouched.
     """
     path = Path(path)
-    partial = path.with_name(f'.{path.name}{PARTIAL_SUFFIX}')
+    # By the process, since all ranks write some of mmengine's files.
+    partial = path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL_SUFFIX}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(path.parent).free < len(content):
