@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from volo.datasets.streams import (
     InfiniteStreamSampler,
+    StreamDataset,
     StreamIndex,
     StreamSampler,
     drawing_for,
@@ -111,6 +112,30 @@ def test_a_plain_index_draws_as_always():
     torch.manual_seed(0)
     with drawing_for(7):
         assert torch.rand(1) == expected
+
+
+class Plain(Dataset):
+    """Draws, and knows nothing of places."""
+
+    metainfo = dict(classes=('a',))
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return int(index), torch.rand(1).item()
+
+
+def test_any_data_set_can_be_wrapped():
+    wrapped = StreamDataset(Plain())
+    assert wrapped.metainfo == Plain.metainfo and len(wrapped) == 10
+    batches = [
+        [batch[1].tolist() for batch in DataLoader(wrapped, 5, sampler=sampler, **how)]
+        for how in (dict(), dict(num_workers=2))
+        for sampler in [StreamSampler(wrapped, seed=3)]
+    ]
+    assert batches[0] == batches[1]
+    assert pickle.loads(pickle.dumps(wrapped)).metainfo == Plain.metainfo
 
 
 def test_an_index_travels_to_a_worker_whole():

@@ -3,6 +3,7 @@
 from .checked import ChecksFiles
 from .classification import ImageFolder, ImageNetFolder
 from .segmentation import ADE20K, Cityscapes, SegmentationDataset
+from .streams import InfiniteStreamSampler, StreamDataset, StreamSampler
 from .transforms import CheckSegmentationSample
 
 __all__ = [
@@ -12,5 +13,8 @@ __all__ = [
     'Cityscapes',
     'ImageFolder',
     'ImageNetFolder',
+    'InfiniteStreamSampler',
     'SegmentationDataset',
+    'StreamDataset',
+    'StreamSampler',
 ]

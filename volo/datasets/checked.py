@@ -12,10 +12,10 @@ from volo.errors import DataError
 from .checks import Loading, decoding_finding, deep_file, read_file
 from .findings import Finding
 from .masks import decode_mask, mask_depth_finding, read_mask
-from .streams import drawing_for
+from .streams import DrawsByPlace
 
 
-class ChecksFiles:
+class ChecksFiles(DrawsByPlace):
     """Mixin in front of an mmengine data set: its errors name folder and file.
 
     Args:
@@ -62,11 +62,6 @@ class ChecksFiles:
                 f'{self._pictures()}: no pictures found. Are suffix and folder right?'
             )
         return samples
-
-    def __getitem__(self, idx: int) -> dict:
-        """Load a sample, augmented as its place in the stream says."""
-        with drawing_for(idx):
-            return super().__getitem__(idx)
 
     def prepare_data(self, idx: int) -> dict | None:
         """Load a sample and run the pipeline on it.

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+from torch.utils.data import Dataset
 
 
 def derive_seeds(seed: int, *place: int) -> tuple[np.ndarray, int]:
@@ -77,6 +78,47 @@ def drawing_for(index: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         generator.set_state(states[2])
+
+
+class DrawsByPlace:
+    """Mixin in front of a data set: samples are augmented as their place says."""
+
+    def __getitem__(self, idx: int) -> dict:
+        """Return a sample."""
+        with drawing_for(idx):
+            return super().__getitem__(idx)
+
+
+class _Wrapper:
+    """A data set that is another one."""
+
+    def __init__(self, dataset: dict | Dataset) -> None:
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, idx: int) -> dict:
+        return self.dataset[idx]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+@DATASETS.register_module()
+class StreamDataset(DrawsByPlace, _Wrapper):
+    """Lets any data set augment by the place in the stream, as those of VOLO do.
+
+    For the data sets of other libraries and for mmengine's ``RepeatDataset`` and the
+    like: ``dict(type='StreamDataset', dataset=dict(type='RepeatDataset', ...))``.
+
+    Args:
+        dataset: All but ``[]`` and ``len`` is left to it.
+    """
 
 
 @DATA_SAMPLERS.register_module()

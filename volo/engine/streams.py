@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from volo.datasets.streams import derive_seeds
+from volo.datasets.streams import DrawsByPlace, derive_seeds
 
 
 @HOOKS.register_module()
@@ -51,6 +51,15 @@ class RandomStreamsHook(Hook):
         )
         if hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seeds[0]
+        if not isinstance(loader.dataset, DrawsByPlace):
+            name = type(loader.dataset).__name__
+            print_log(
+                f'{name} augments as its workers happen to draw: resuming is not '
+                f"exact: dict(type='StreamDataset', dataset=dict(type='{name}', ...)) "
+                'mends it.',
+                logger='current',
+                level=logging.WARNING,
+            )
         if runner.iter and self._resumed not in ({}, self.streams):
             print_log(
                 f'The checkpoint was trained with {self._resumed}, this run is with '

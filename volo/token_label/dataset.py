@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmpretrain.datasets.transforms import PackInputs
 
-from volo.datasets.streams import drawing_for
+from volo.datasets.streams import DrawsByPlace, drawing_for
 from volo.errors import ConfigError, MissingLabelMapError
 
 from .geometry import GEOMETRY_KEY, StartGeometry, track
@@ -87,7 +87,7 @@ class LoadTokenLabel(BaseTransform):
 
 
 @DATASETS.register_module()
-class TokenLabelDataset:
+class TokenLabelDataset(DrawsByPlace):
     """Puts label maps beside the pictures of any of mmpretrain's data sets.
 
     The pipeline stays as it is written for pictures alone. Its transforms are followed
