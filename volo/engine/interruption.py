@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -57,8 +58,10 @@ class InterruptionHook(Hook):
         if is_distributed():
             # Of its own: flags on the CPU make no GPU wait.
             self._group = torch.distributed.new_group(backend='gloo')
-        for number in SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():
+            # Elsewhere Python does not let one listen.
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._note)
         leave_group(runner.train_dataloader)
         if runner.val_loop is not None:
             leave_group(runner.val_dataloader)
