@@ -7,6 +7,7 @@ python tools/benchmark.py token-loss [--batch-size 128] [--device cuda]
 python tools/benchmark.py label-maps [--count 10000]
 python tools/benchmark.py pipeline configs/volo_d1_imagenet.py --data-root FOLDER
 python tools/benchmark.py memory configs/volo_d5_448_imagenet.py [--fits 24 40 80]
+python tools/benchmark.py reliability [CONFIG] [--batch-size 8 --num-workers 0]
 
 models: our classifier, timm's VOLO, DeiT III, Swin and a bare matrix product.
 segmentor: UPerNet of a config with our backbone and with timm's VOLO.
@@ -15,9 +16,11 @@ token-loss: token targets, loss and gradient, with an entry for every class and 
 label-maps: reading label maps, a file a picture and packed.
 pipeline: a config's training pictures on one core, with and without label maps.
 memory: what a training step of a config needs on a GPU, counted without one.
+reliability: a training with the hooks and the sampler that make it reliable, and with
+mmengine's own; on drawn pictures, on the GPU if there is one.
 
-The first three and the last take --out, which writes JSON and Markdown. The first two
-take --compile: eager, compiled (torch.compile) or frozen (the same with inductor's
+The first three and the last two take --out, which writes JSON and Markdown. The first
+two take --compile: eager, compiled (torch.compile) or frozen (the same with inductor's
 freezing, which packs the weights for inference). All that is compared takes turns in
 one process after a warm-up turn. A ratio above 1 is faster than the reference; it is
 made within each turn, shown are the median and the extremes. Peak memory is what a call
@@ -35,6 +38,7 @@ from volo.benchmark.measure import describe_machine
 from volo.benchmark.memory import measure_memory
 from volo.benchmark.models import BUILDERS, measure_models
 from volo.benchmark.pipeline import measure_pipeline
+from volo.benchmark.reliability import measure_reliability
 from volo.benchmark.report import Report, print_table
 from volo.benchmark.segmentor import measure_segmentor
 from volo.benchmark.steps import COMPILE, DTYPES, MODES, StepOptions
@@ -148,6 +152,14 @@ def memory(args: argparse.Namespace) -> None:
     finish(report, args.out)
 
 
+def reliability(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
+    report = measure_reliability(
+        cfg, args.batch_size, args.num_workers, args.repeats, args.calls
+    )
+    finish(report, args.out)
+
+
 def add_common(command: argparse.ArgumentParser, calls: int = 1) -> None:
     command.add_argument('--dtype', choices=DTYPES, default='float32', help='autocast')
     command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
@@ -253,6 +265,31 @@ def make_parser() -> argparse.ArgumentParser:
         '--out', help='a folder, or files without suffix: JSON and Markdown'
     )
     command.set_defaults(run=memory, device='cpu')
+
+    command = commands.add_parser('reliability')
+    command.add_argument(
+        'config', nargs='?', default='configs/volo_d1_plain_imagenet.py'
+    )
+    command.add_argument('--batch-size', type=positive, default=8)
+    command.add_argument(
+        '--num-workers',
+        type=positive,
+        default=0,
+        help='none, so that nothing is hidden',
+    )
+    command.add_argument('--repeats', type=positive, default=argparse.SUPPRESS)
+    command.add_argument(
+        '--calls', type=positive, default=1, help='iterations at once (%(default)s)'
+    )
+    command.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    command.add_argument(
+        '--out', help='a folder, or files without suffix: JSON and Markdown'
+    )
+    command.set_defaults(
+        run=reliability, device='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     return parser
 
 

@@ -59,6 +59,18 @@ def test_models_are_written_as_shown(tmp_path):
     )
 
 
+def test_reliability_compares_with_mmengine(tmp_path):
+    done = run_tool(
+        *('benchmark.py', '--repeats', 1, 'reliability'),
+        *('configs/volo_tiny_shapes.py', '--batch-size', 2, '--num-workers', 1),
+        *('--out', f'{tmp_path}/'),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / 'reliability.json').read_text())
+    assert [len(row['ours_seconds']) for row in data['rows']] == [1, 1]
+    assert rows(done.stdout)[0][0] == 'training iteration'
+
+
 def test_what_cannot_be_measured_is_said(toy):
     done = run_tool('benchmark.py', 'token-loss', '--device', 'cuda')
     assert done.returncode == 2 and 'there is no GPU' in done.stderr
