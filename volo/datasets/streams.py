@@ -6,7 +6,6 @@ So the samplers here hand out indices that know their place in the stream, and t
 random generators are set by (seed, place) before a sample is made.
 """
 
-import contextlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
+
+#: What seeds are derived for, before all else: samples, or iterations of the model.
+SAMPLES, ITERATIONS = 0, 1
 
 
 def derive_seeds(seed: int, *place: int) -> tuple[np.ndarray, int]:
@@ -53,31 +55,27 @@ class StreamIndex(int):
         return StreamIndex, (int(self), self.seed, self.place)
 
 
-@contextlib.contextmanager
-def drawing_for(index: int) -> Iterator[None]:
-    """Let what is drawn inside depend on a sample's place in the stream alone.
+def seed_generators(seed: int, *place: int) -> None:
+    """Set the generators of Python, numpy and torch (on the CPU).
 
-    The generators of Python, numpy and torch (on the CPU) go on afterwards as if
-    nothing had been drawn.
+    Args:
+        seed: Of the run.
+        place: As in :func:`derive_seeds`.
+    """
+    words, number = derive_seeds(seed, *place)
+    random.seed(number)
+    np.random.seed(words)
+    torch.default_generator.manual_seed(number)
+
+
+def seed_for(index: int) -> None:
+    """Let what is drawn next depend on a sample's place in the stream alone.
 
     Args:
         index: A :class:`StreamIndex`; with any other number nothing is changed.
     """
-    if not isinstance(index, StreamIndex):
-        yield
-        return
-    generator = torch.default_generator
-    states = random.getstate(), np.random.get_state(), generator.get_state()
-    words, number = derive_seeds(index.seed, 0, index.place)
-    random.seed(number)
-    np.random.seed(words)
-    generator.manual_seed(number)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        generator.set_state(states[2])
+    if isinstance(index, StreamIndex):
+        seed_generators(index.seed, SAMPLES, index.place)
 
 
 class DrawsByPlace:
@@ -85,8 +83,8 @@ class DrawsByPlace:
 
     def __getitem__(self, idx: int) -> dict:
         """Return a sample."""
-        with drawing_for(idx):
-            return super().__getitem__(idx)
+        seed_for(idx)
+        return super().__getitem__(idx)
 
 
 class _Wrapper:

@@ -1,9 +1,7 @@
 """Everything that is drawn in training depends on the seed and the place alone."""
 
 import logging
-import random
 
-import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_rank, get_world_size
@@ -12,7 +10,12 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from volo.datasets.streams import DrawsByPlace, derive_seeds
+from volo.datasets.streams import (
+    ITERATIONS,
+    DrawsByPlace,
+    derive_seeds,
+    seed_generators,
+)
 
 
 @HOOKS.register_module()
@@ -94,14 +97,10 @@ class RandomStreamsHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Set the generators of Python, numpy and torch, on all devices."""
-        words, number = derive_seeds(self.streams['seed'], 1, runner.iter, get_rank())
-        random.seed(number)
-        np.random.seed(words)
-        if get_device() == 'cpu':
-            # For all devices it takes longer than all else here.
-            torch.default_generator.manual_seed(number)
-        else:
-            torch.manual_seed(number)
+        place = ITERATIONS, runner.iter, get_rank()
+        seed_generators(self.streams['seed'], *place)
+        if get_device() != 'cpu':  # without a device it takes ten times as long
+            torch.manual_seed(derive_seeds(self.streams['seed'], *place)[1])
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Say what the streams follow from."""
