@@ -21,18 +21,22 @@ from torch.utils.data import Dataset
 SAMPLES, ITERATIONS = 0, 1
 
 
-def derive_seeds(seed: int, *place: int) -> tuple[np.ndarray, int]:
-    """Mix a seed with numbers that say what it is for.
+def seed_generators(seed: int, *place: int) -> int:
+    """Set the generators of Python, numpy and torch (on the CPU).
 
     Args:
         seed: Of the run.
-        place: Numbers from 0 on; other numbers give unrelated seeds.
+        place: Numbers from 0 on that say what is drawn for.
 
     Returns:
-        Four words of 32 bits for numpy, and a number of 64 bits for the others.
+        A seed for the generators of other devices.
     """
     words = np.random.SeedSequence(seed, spawn_key=place).generate_state(6)
-    return words[:4], int(words[4]) << 32 | int(words[5])
+    number = int(words[4]) << 32 | int(words[5])
+    random.seed(number)
+    np.random.seed(words[:4])
+    torch.default_generator.manual_seed(number)
+    return number
 
 
 class StreamIndex(int):
@@ -53,19 +57,6 @@ class StreamIndex(int):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StreamIndex, (int(self), self.seed, self.place)
-
-
-def seed_generators(seed: int, *place: int) -> None:
-    """Set the generators of Python, numpy and torch (on the CPU).
-
-    Args:
-        seed: Of the run.
-        place: As in :func:`derive_seeds`.
-    """
-    words, number = derive_seeds(seed, *place)
-    random.seed(number)
-    np.random.seed(words)
-    torch.default_generator.manual_seed(number)
 
 
 def seed_for(index: int) -> None:
@@ -119,8 +110,25 @@ class StreamDataset(DrawsByPlace, _Wrapper):
     """
 
 
+class _StartsAnywhere:
+    """Mixin in front of a sampler whose indices are to know their place."""
+
+    _first = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Leave out this process's first samples, the next time it is iterated over."""
+        self._first = num_samples
+
+    def _place(self, indices: Iterator[int], start: int) -> Iterator[StreamIndex]:
+        """Say where this process's indices are; the first of all is at ``start``."""
+        first, self._first = self._first, 0
+        for number, index in itertools.islice(enumerate(indices), first, None):
+            place = start + self.rank + number * self.world_size
+            yield StreamIndex(index, self.seed, place)
+
+
 @DATA_SAMPLERS.register_module()
-class StreamSampler(DefaultSampler):
+class StreamSampler(_StartsAnywhere, DefaultSampler):
     """mmengine's ``DefaultSampler``, of :class:`StreamIndex`; starts within an epoch.
 
     Args:
@@ -128,24 +136,12 @@ class StreamSampler(DefaultSampler):
         kwargs: As in ``DefaultSampler``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._first = 0
-
-    def skip(self, num_samples: int) -> None:
-        """Leave out this process's first samples of the next epoch, and of no other."""
-        self._first = num_samples
-
-    def __iter__(self) -> Iterator[int]:
-        first, self._first = self._first, 0
-        start = self.epoch * self.total_size + self.rank
-        indices = enumerate(super().__iter__())
-        for number, index in itertools.islice(indices, first, None):
-            yield StreamIndex(index, self.seed, start + number * self.world_size)
+    def __iter__(self) -> Iterator[StreamIndex]:
+        yield from self._place(super().__iter__(), self.epoch * self.total_size)
 
 
 @DATA_SAMPLERS.register_module()
-class InfiniteStreamSampler(InfiniteSampler):
+class InfiniteStreamSampler(_StartsAnywhere, InfiniteSampler):
     """mmengine's ``InfiniteSampler``, of :class:`StreamIndex`.
 
     Args:
@@ -153,16 +149,5 @@ class InfiniteStreamSampler(InfiniteSampler):
         kwargs: As in ``InfiniteSampler``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._first = 0
-
-    def skip(self, num_samples: int) -> None:
-        """Start with another than this process's first sample of the stream."""
-        self._first = num_samples
-
-    def __iter__(self) -> Iterator[int]:
-        indices = enumerate(self._indices_of_rank())
-        for number, index in itertools.islice(indices, self._first, None):
-            place = self.rank + number * self.world_size
-            yield StreamIndex(index, self.seed, place)
+    def __iter__(self) -> Iterator[StreamIndex]:
+        yield from self._place(self._indices_of_rank(), 0)

@@ -10,12 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from volo.datasets.streams import (
-    ITERATIONS,
-    DrawsByPlace,
-    derive_seeds,
-    seed_generators,
-)
+from volo.datasets.streams import ITERATIONS, DrawsByPlace, seed_generators
 
 
 @HOOKS.register_module()
@@ -97,10 +92,12 @@ class RandomStreamsHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Set the generators of Python, numpy and torch, on all devices."""
-        place = ITERATIONS, runner.iter, get_rank()
-        seed_generators(self.streams['seed'], *place)
-        if get_device() != 'cpu':  # without a device it takes ten times as long
-            torch.manual_seed(derive_seeds(self.streams['seed'], *place)[1])
+        seed = seed_generators(
+            self.streams['seed'], ITERATIONS, runner.iter, get_rank()
+        )
+        # Where there is no other device, this takes ten times as long.
+        if get_device() != 'cpu':
+            torch.manual_seed(seed)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Say what the streams follow from."""
