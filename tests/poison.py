@@ -198,6 +198,9 @@ def train_rank(rank: int, folder: Path) -> None:
             skipped=runner.message_hub.get_info('skipped_steps'),
         )
     (folder / f'rank_{rank}.json').write_text(json.dumps(results))
+    # Else gloo's threads may abort the process when it ends.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':
