@@ -129,7 +129,7 @@ def test_a_lost_validation_is_made_up_for(listening, iteration, validated, due):
     runs = []
     loop = SimpleNamespace(run=lambda: runs.append(1))
     runner = make_runner(FakeCheckpoints(), iteration, val_loop=loop)
-    runner.message_hub.runtime_info['validated_iter'] = validated
+    runner.message_hub.runtime_info['iter_validated'] = validated
     assert validation_is_due(runner) == due
     listening(runner)
     assert bool(runs) == due

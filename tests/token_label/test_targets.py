@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import roi_align
 
 from tests.synth_weights import DATA
 from volo.benchmark.dense import dense_label_map_targets
-from volo.token_label.sampling import sample_cells
 from volo.token_label.targets import (
     SoftTargets,
     ground_truth_targets,
@@ -99,33 +97,6 @@ def test_mixed_precision_changes_nothing():
             )
     for first, second in zip(*results, strict=True):
         assert torch.equal(first, second)
-
-
-def test_weights_of_cells_are_roi_aligns():
-    # One cell at a time: a map of unit vectors shows the weights.
-    box = np.array([[0.13, 0.4, 0.5, 0.6]])
-    cells, weights = sample_cells(crops(box), NO_FRAMES[:1], (3, 5), (6, 9))
-    dense = torch.zeros(15, 54).scatter_add_(1, cells[0], weights[0])
-    unit = torch.eye(54).view(1, 54, 6, 9)
-    left, top, width, height = box[0]
-    region = torch.tensor(
-        [[0, left * 9, top * 6, (left + width) * 9, (top + height) * 6]]
-    )
-    region[:, 1:] -= 0.5
-    expected = roi_align(unit, region.float(), (3, 5))[0].flatten(1).T
-    torch.testing.assert_close(dense, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_points_outside_count_as_nothing():
-    # The right half of the picture lies to the left of the frame.
-    turned = np.eye(3)[None]
-    frame = np.eye(3)[None, None].copy()
-    frame[..., 0, 2] = 0.5
-    _, weights = sample_cells(turned, frame, (4, 4), (8, 8))
-    total = weights.sum(-1).view(4, 4)
-    torch.testing.assert_close(total, torch.tensor([[1.0, 1, 0, 0]]).expand(4, 4))
-    away = np.array([[[1, 0, 2], [0, 1, 0], [0, 0, 1]]])
-    assert sample_cells(away, NO_FRAMES[:1], (4, 4), (8, 8))[1].sum() == 0
 
 
 def random_targets(shape, num_classes=7, listed=3):

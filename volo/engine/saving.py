@@ -126,7 +126,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     saved_iter = -1
-    _VALIDATED = 'validated_iter'
+    _VALIDATED = 'iter_validated'  # what begins with 'val' is logged
 
     def before_train(self, runner: Runner) -> None:
         """Sweep up what was being written when an earlier run was killed."""
