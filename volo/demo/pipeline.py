@@ -29,8 +29,8 @@ DEFAULT_DATA_ROOT = Path('data/shapes')
 STAGES = 7
 
 # The second training goes on from the first.
-ANNOTATOR_EPOCHS = 14
-CLASSIFIER_EPOCHS = 3
+ANNOTATOR_EPOCHS = 10
+CLASSIFIER_EPOCHS = 2
 
 MIN_TOP1 = 85.0
 """Top-1 accuracy in percent that a demo of full length must reach."""
@@ -64,7 +64,7 @@ class DemoOptions:
 
     work_dir: Path = Path('work_dirs/demo')
     data_root: Path = DEFAULT_DATA_ROOT
-    pictures_per_class: int = 200
+    pictures_per_class: int = 400
     epochs: int | None = None
     iterations: int | None = None
     check: bool = True
