@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,7 @@ from mmpretrain.datasets import BaseDataset
 
 from tests.datasets import bad_data
 from volo.datasets.doctor import check_config
-from volo.datasets.findings import KINDS
-from volo.datasets.masks import label_table
-from volo.datasets.report import report_dict, report_text
+from volo.datasets.report import report_text
 from volo.errors import ConfigError
 
 SEGMENTATION_PIPELINE = [
@@ -147,19 +143,6 @@ def test_a_label_map_of_black_and_white_masks(tmp_path):
     assert (sample['gt_seg_map'] == expected).all()
 
 
-@pytest.mark.parametrize('reduce_zero_label', [False, True])
-@pytest.mark.parametrize('label_map', [None, {0: 1, 1: 0, 7: 255}])
-def test_labels_are_those_that_mmseg_loads(tmp_path, reduce_zero_label, label_map):
-    bad_data.write_segmentation(tmp_path)
-    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    bad_data.save(values, tmp_path / bad_data.MASK)
-    options = dict(reduce_zero_label=reduce_zero_label, label_map=label_map)
-    check_config(cfg := segmentation(tmp_path, both=options), ['train'])
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    expected = dataset[0]['gt_seg_map'].ravel()
-    assert (label_table(dataset.get_data_info(0)) == expected).all()
-
-
 def test_wrappers_and_ann_files_are_respected(tmp_path):
     """An ann_file chooses: what it leaves out is no finding."""
     bad_data.write_segmentation(tmp_path)
@@ -223,26 +206,6 @@ def test_no_label_maps_at_all(tmp_path):
     assert finding.kind == 'label-map-broken' and 'no such folder' in finding.value
 
 
-def test_the_json_report_has_everything(tmp_path):
-    bad_data.write_segmentation(tmp_path)
-    bad_data.foreign_label(tmp_path)
-    content = report_dict('c.py', check_config(segmentation(tmp_path)))
-    content = json.loads(json.dumps(content))
-    assert content['config'] == 'c.py' and content['clean'] is False
-    (finding,) = content['findings']
-    assert finding['split'] == 'train' and finding['kind'] == 'mask-labels'
-    assert finding['file'].endswith('masks/train/a.png')
-    assert finding['value'].startswith('label 7') and finding['remedy']
-    (x, *_), val = (content['splits'][s]['classes'] for s in ('train', 'val'))
-    assert x['name'] == 'x' and x['pixels'] == 256 and x['shown_in'] == 2
-    assert len(val) == 3
-
-
 def test_nothing_to_check():
     with pytest.raises(ConfigError, match='no train_dataloader: there is nothing'):
         check_config(Config(dict(val_dataloader=dict())), ['train'])
-
-
-def test_the_guide_lists_every_kind():
-    guide = (bad_data.Path(__file__).parents[2] / 'docs/check_dataset.md').read_text()
-    assert [k for k in KINDS if f'| `{k}` |' not in guide] == []

@@ -1,0 +1,205 @@
+import io
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mmcv.transforms import Compose, LoadAnnotations, LoadImageFromFile
+from PIL import Image
+
+from tests.datasets.bad_data import save
+from volo.datasets.checks import (
+    Loading,
+    decoding_finding,
+    deep_file,
+    depth_finding,
+    picture_findings,
+    picture_size,
+    read_file,
+)
+
+USUAL = Loading(eight_bits=True, upright=True, mask_backend='pillow')
+
+
+def loading_of(*transforms):
+    return Loading.of(SimpleNamespace(pipeline=Compose(transforms)))
+
+
+def noise(height=16, width=16):
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def encoded(path, picture, **options):
+    save(picture, path, **options)
+    return path.read_bytes()
+
+
+def kinds(content, loading=USUAL):
+    return [finding.kind for finding in picture_findings('x', content, loading)]
+
+
+def free_descriptors():
+    """The lowest numbers of files that are not open."""
+    numbers = [os.dup(2) for _ in range(4)]
+    for number in numbers:
+        os.close(number)
+    return numbers
+
+
+# --- Loading ---
+
+
+@pytest.mark.parametrize(
+    'color_type, backend, eight_bits',
+    [
+        ('color', 'pillow', True),
+        ('grayscale', 'cv2', True),
+        ('color_ignore_orientation', 'cv2', True),
+        ('unchanged', 'cv2', False),
+        ('color', 'tifffile', False),
+    ],
+)
+def test_the_depth_that_is_left_is_read_from_the_pipeline(
+    color_type, backend, eight_bits
+):
+    load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
+    assert loading_of(load).eight_bits == eight_bits
+
+
+def test_the_decoder_of_masks_is_read_from_the_pipeline():
+    masks = LoadAnnotations(with_seg=True, imdecode_backend='cv2')
+    boxes = LoadAnnotations(with_seg=False, imdecode_backend='cv2')
+    assert loading_of(LoadImageFromFile(), masks).mask_backend == 'cv2'
+    assert loading_of(boxes) == Loading(False, True, 'pillow')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize('color_type', ['color', 'unchanged'])
+def test_sizes_are_those_that_mmcv_loads(tmp_path, color_type, backend, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(tmp_path / 'a.jpg', noise(16, 20), exif=exif)
+    load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
+    loaded = load(dict(img_path=str(tmp_path / 'a.jpg')))['img']
+    *size, turned = picture_size(content, loading_of(load))
+    assert tuple(size) == loaded.shape[:2]
+    assert turned == (orientation if color_type == 'color' else 1)
+
+
+@pytest.mark.parametrize('orientation', [0, 9, 99])
+def test_orientations_that_are_none_turn_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(tmp_path / 'a.jpg', noise(16, 20), exif=exif)
+    assert picture_size(content, USUAL) == (16, 20, 1)
+
+
+# --- Files ---
+
+
+def test_a_file_or_why_there_is_none(tmp_path):
+    (tmp_path / 'whole').write_bytes(b'content')
+    (tmp_path / 'empty').touch()
+    assert read_file(str(tmp_path / 'whole')) == b'content'
+    for name, kind, value in (
+        ('empty', 'file-broken', 'empty file'),
+        ('none', 'file-missing', 'no such file'),
+        ('', 'file-broken', 'unreadable (Is a directory)'),
+    ):
+        finding = read_file(str(tmp_path / name))
+        assert finding.kind == kind and finding.value.startswith(value)
+        assert finding.file == str(tmp_path / name)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF', 'PPM'])
+def test_whole_files_decode_and_halves_do_not(tmp_path, kind):
+    content = encoded(tmp_path / 'a', noise(32, 32), format=kind)
+    assert decoding_finding('a', content) is None
+    finding = decoding_finding('a.x', content[: len(content) // 2])
+    assert finding.kind == 'file-broken' and finding.file == 'a.x'
+    assert finding.value.startswith('broken picture (')
+
+
+def test_bytes_that_are_no_picture():
+    assert decoding_finding('a', b'<html>').value == 'broken picture (not a picture)'
+
+
+def test_the_checksums_of_a_png_are_verified(tmp_path):
+    content = bytearray(encoded(tmp_path / 'a.png', noise()))
+    content[content.index(b'IEND') - 5] ^= 1  # of the pixels' checksum
+    Image.open(io.BytesIO(content)).load()
+    assert 'checksum' in decoding_finding('a', bytes(content)).value
+
+
+def test_bytes_between_the_segments_of_a_jpeg_are_harmless(tmp_path):
+    content = encoded(tmp_path / 'a.jpg', noise())
+    start = content.index(b'\xff\xdb')
+    assert decoding_finding('a', content[:start] + bytes(9) + content[start:]) is None
+
+
+def test_phones_put_two_views_into_one_jpeg(tmp_path):
+    views = dict(save_all=True, append_images=[noise()])
+    content = encoded(tmp_path / 'a', noise(), format='MPO', **views)
+    assert decoding_finding('a', content) is None and kinds(content) == []
+    finding = decoding_finding('a', content[:-100])
+    assert finding is not None and 'truncated' in finding.value
+
+
+def test_decoding_leaves_the_standard_error_where_it_was(tmp_path):
+    content = encoded(tmp_path / 'a.jpg', noise())
+    before, free = os.fstat(2), free_descriptors()
+    assert decoding_finding('a', content) is None
+    assert os.path.samestat(os.fstat(2), before)
+    assert free_descriptors() == free
+
+
+# --- Pictures ---
+
+
+@pytest.mark.parametrize(
+    'dtype, value',
+    [
+        (np.uint8, None),
+        (np.uint16, '16 bits a channel'),
+        (np.int32, '32 bits a channel (integers)'),
+        (np.float32, '32 bits a channel (floating point)'),
+    ],
+)
+def test_more_than_8_bits_are_found_by_the_header(tmp_path, dtype, value):
+    content = encoded(tmp_path / 'a.tif', np.ones((4, 4), dtype))
+    with Image.open(tmp_path / 'a.tif') as image:
+        found = depth_finding('a', image), deep_file(str(tmp_path / 'a.tif'))
+    for finding in found:
+        assert (finding and finding.value.partition(',')[0]) == value
+    assert kinds(content) == (['picture-depth'] if value else [])
+    assert kinds(content, Loading(False, True, 'pillow')) == []
+
+
+def test_the_depth_of_what_cannot_be_opened_is_no_finding(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'broken')
+    assert deep_file(str(tmp_path / 'a.png')) is None
+    assert deep_file(str(tmp_path / 'none.png')) is None
+
+
+@pytest.mark.parametrize(
+    'mode, kind',
+    [
+        *((mode, None) for mode in ('1', 'L', 'P', 'RGB', 'YCbCr')),
+        *((mode, 'picture-colour') for mode in ('CMYK', 'LAB')),
+        *((mode, 'picture-alpha') for mode in ('RGBA', 'LA')),
+    ],
+)
+def test_what_a_mode_would_lose(tmp_path, mode, kind):
+    picture = Image.new(mode, (4, 4))  # alpha is 0
+    content = encoded(tmp_path / 'a', picture, format='TIFF')
+    assert kinds(content) == ([kind] if kind else [])
+
+
+def test_several_pictures_in_a_file_are_counted(tmp_path):
+    views = [Image.new('L', (4, 4), value) for value in (0, 9, 99)]
+    options = dict(save_all=True, append_images=views[1:])
+    content = encoded(tmp_path / 'a.tif', views[0], **options)
+    (finding,) = picture_findings('a.tif', content, USUAL)
+    assert (finding.kind, finding.value) == ('picture-frames', '3 pictures')
