@@ -160,6 +160,19 @@ def test_label_maps(tmp_path, maps, needed):
     assert finding.value.endswith('0.png, but there are 2 classes')
 
 
+def test_label_maps_of_a_data_set_that_does_not_say_its_classes(tmp_path, maps):
+    root = bad_data.write_classification(tmp_path / 'data')
+    (root / 'list.txt').write_text('cat/0.png 0\ndog/0.png 1\n')
+    dataset = ImageFolder(
+        data_root=str(root),
+        data_prefix='train',
+        ann_file='list.txt',
+        serialize_data=False,
+    )
+    reports = list(check_samples(Part('train', dataset, 2, maps, True), 0))
+    assert [kinds(report) for report in reports] == [[], []]
+
+
 def test_a_broken_label_map(tmp_path):
     root = bad_data.write_classification(tmp_path)
     (root / 'maps/cat').mkdir(parents=True)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from volo.datasets import ADE20K, Cityscapes, SegmentationDataset
-from volo.errors import DataError
+from volo.errors import ConfigError, DataError
 
 PIPELINE = [
     dict(type='mmcv.LoadImageFromFile', imdecode_backend='pillow'),
@@ -30,6 +30,16 @@ def test_void_labels_are_ignored(tmp_path):
     assert mask[0].tolist() == [0, 1, 255, 255] * 2
     with pytest.raises(DataError, match='label 10 on 16 pixels'):
         SegmentationDataset(void_labels=(9,), **arguments)[0]
+
+
+def test_a_data_set_without_classes_is_one_clear_error(tmp_path):
+    write(tmp_path / 'images/a.jpg', np.zeros((8, 8, 3), np.uint8))
+    write(tmp_path / 'masks/a.png', np.zeros((8, 8), np.uint8))
+    prefix = dict(img_path='images', seg_map_path='masks')
+    with pytest.raises(ConfigError, match=r'has no classes. Name them: metainfo=dict'):
+        SegmentationDataset(
+            data_root=str(tmp_path), data_prefix=prefix, pipeline=PIPELINE
+        )
 
 
 def test_cityscapes_checks_train_ids(tmp_path):

@@ -184,6 +184,9 @@ def picture_findings(path: str, content: bytes, loading: Loading) -> list[Findin
 def picture_size(content: bytes, loading: Loading) -> tuple[int, int, int]:
     """Return height, width and EXIF orientation (1: none) of a picture as loaded."""
     with _opened(content) as image:
+        if image.format == 'TIFF':  # every decoder turns it, whatever is asked for
+            image.load()
+            return image.height, image.width, 1
         width, height = image.size
         orientation = image.getexif().get(_ORIENTATION, 1) if loading.upright else 1
     if orientation in (5, 6, 7, 8):

@@ -104,7 +104,7 @@ class Part(torch.utils.data.Dataset):
             return Finding('label-map-missing', path, f'no label map of {picture}')
         except DataError as error:
             return _from_error('label-map-broken', path, error)
-        if classes.max() < info['num_classes']:
+        if not info['num_classes'] or classes.max() < info['num_classes']:
             return None
         return Finding(
             'label-map-classes',

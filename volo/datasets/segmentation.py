@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset, CityscapesDataset
 
+from volo.errors import ConfigError
+
 from .checked import ChecksFiles
 
 
@@ -44,7 +46,16 @@ class SegmentationDataset(_ChecksMasks, BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List pictures and masks."""
+        """List pictures and masks.
+
+        Raises:
+            ConfigError: There are no classes.
+        """
+        if not self.metainfo.get('classes'):
+            raise ConfigError(
+                f'{type(self).__name__} of {self.data_root}: it has no classes. Name '
+                'them: metainfo=dict(classes=(...), palette=[...])'
+            )
         samples = super().load_data_list()
         void_map = dict.fromkeys(self.void_labels, self.ignore_index)
         label_map = self._given_map | void_map
