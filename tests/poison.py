@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import volo.engine.non_finite  # noqa: F401
+from volo.engine.cli import leave
 
 #: The first value of a sample whose gradients become infinite.
 EXPLODES = 5.0
@@ -198,9 +199,9 @@ def train_rank(rank: int, folder: Path) -> None:
             skipped=runner.message_hub.get_info('skipped_steps'),
         )
     (folder / f'rank_{rank}.json').write_text(json.dumps(results))
-    # Else gloo's threads may abort the process when it ends.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    leave(0)
 
 
 if __name__ == '__main__':

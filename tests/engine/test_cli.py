@@ -1,11 +1,14 @@
+import atexit
+import contextlib
 import multiprocessing
+import os
 
 import pytest
 import torch.distributed
 from torch.utils.data import DataLoader, Dataset
 
-from volo.engine.cli import first_message, run_cli
-from volo.errors import ConfigError, DataError
+from volo.engine.cli import first_message, leave, run_cli
+from volo.errors import ConfigError, DataError, Interrupted
 
 
 class Broken(Dataset):
@@ -34,15 +37,40 @@ def test_other_errors_keep_their_traceback():
         run_cli(main)
 
 
-def test_the_process_group_is_closed_before_the_interpreter_is():
-    # Else gloo's threads abort about every other run that ends after a collective.
+@pytest.mark.parametrize(
+    'ending, status', [(None, 0), (Interrupted('saved'), 75), (ConfigError('no'), 2)]
+)
+def test_a_rank_leaves_before_the_interpreter_goes_down(monkeypatch, ending, status):
+    # Else gloo's threads abort some runs that end after a collective.
+    left = []
+    monkeypatch.setattr('volo.engine.cli.leave', left.append)
+
     def main():
         torch.distributed.init_process_group(
             'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1
         )
+        if ending is not None:
+            raise ending
 
-    run_cli(main)
-    assert not torch.distributed.is_initialized()
+    with contextlib.suppress(SystemExit):
+        run_cli(main)
+    assert left == [status]
+    # After an error of one rank, the others may never come to close theirs.
+    closed = not torch.distributed.is_initialized()
+    assert closed == (status != 2)
+    if not closed:
+        torch.distributed.destroy_process_group()
+
+
+def test_leaving_does_what_is_left_to_do(tmp_path):
+    path = tmp_path / 'log'
+    pid = os.fork()
+    if pid == 0:
+        atexit._clear()  # what is pytest's
+        atexit.register(path.write_text, 'done')
+        leave(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert path.read_text() == 'done'
 
 
 def test_a_workers_error_reads_as_it_was_raised():

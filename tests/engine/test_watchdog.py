@@ -74,7 +74,7 @@ def test_an_error_of_the_watch_does_not_end_the_training(said):
 
 
 RANKS = """
-import importlib, json, os, signal, socket, sys, threading, types
+import atexit, importlib, json, os, signal, socket, sys, threading, types
 from datetime import timedelta
 import torch, torch.distributed as dist
 from mmengine.logging import MMLogger
@@ -166,8 +166,14 @@ for scenario in sys.argv[4:]:
     for rank in range(size):
         pid = os.fork()
         if pid == 0:
-            become(scenario, rank, size, port)
-            sys.exit()
+            status = 0
+            try:
+                become(scenario, rank, size, port)
+            except SystemExit as ending:
+                status = ending.code
+            # As volo.engine.cli.leave does.
+            atexit._run_exitfuncs()
+            os._exit(status)
         pids[pid] = scenario, rank
 statuses = {}
 running = dict(pids)

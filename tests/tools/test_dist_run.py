@@ -132,6 +132,7 @@ if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and dist.get_rank() == 1:
 dist.all_reduce(torch.ones(1))
 dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # as volo.engine.cli.leave does
 """
 
 

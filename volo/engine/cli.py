@@ -1,9 +1,11 @@
 """What the command lines in ``tools/`` share."""
 
 import argparse
+import atexit
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch.distributed
 from mmengine.config import DictAction
@@ -23,17 +25,30 @@ def run_cli(main: Callable[[], None]) -> None:
         main()
     except VoloError as error:
         print(f'error: {first_message(error)}', file=sys.stderr)
-        sys.exit(2)
+        status = 2
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         status = interruption.EXIT_STATUS
     if is_distributed():
-        # Threads of gloo that still hold a tensor when the interpreter goes down
-        # abort the process. The barrier: no rank closes what another still reads.
-        barrier()
-        torch.distributed.destroy_process_group()
+        if status != 2:  # then others may never come here
+            # No rank closes what another still reads.
+            barrier()
+            torch.distributed.destroy_process_group()
+        leave(status)
     if status:
         sys.exit(status)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, but do not take the interpreter down under running threads.
+
+    Those of gloo may still hold a tensor, whose end would then abort the process; it is
+    rare, but a launcher takes it for a failure.
+    """
+    atexit._run_exitfuncs()  # logs are written, workers are stopped
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def first_message(error: VoloError) -> str:
