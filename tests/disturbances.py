@@ -16,9 +16,10 @@ class DisturbanceHook(Hook):
 
     ``DISTURB='SIGTERM before_train_iter 3'`` sends a signal when three iterations are
     done, with the same config as the run that is left alone. ``HANG`` waits forever
-    instead, ``QUOTA`` lets no file grow above a megabyte. ``rank=1`` at the end is for
-    that rank alone. Several are parted by semicolons: the first is for the first start
-    of the processes, the second for the next, as torchrun counts them.
+    instead, ``QUOTA`` lets no file grow above a megabyte, ``STOP_JOB`` sends SIGTERM to
+    the launcher. ``rank=1`` at the end is for that rank alone. Several are parted by
+    semicolons: the first is for the first start of the processes, the second for the
+    next, as torchrun counts them.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,19 @@ class DisturbanceHook(Hook):
             return
         if self.action == 'HANG':
             threading.Event().wait()
+        elif self.action == 'STOP_JOB':
+            stop_job()
         elif self.action == 'QUOTA':
             resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         else:
             os.kill(os.getpid(), getattr(signal, self.action))
+
+
+def stop_job() -> None:
+    """Send SIGTERM to the parent, and wait until it has handed it on."""
+    arrived, notify = os.pipe()
+    os.set_blocking(notify, False)
+    signal.set_wakeup_fd(notify)
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.read(arrived, 1)
+    signal.set_wakeup_fd(-1)

@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(every_two, forked, tmp
     # The logs, two checkpoints, and the larger part of a third.
     size = 2.7 * (whole / 'iter_10.pth').stat().st_size
     mount = ['mount', '-t', 'tmpfs', '-o', f'size={size:.0f}', 'tmpfs', tmp_path]
-    if subprocess.run(mount, capture_output=True).returncode:
+    if not shutil.which('mount') or subprocess.run(mount).returncode:
         pytest.skip('a small disk can be mounted by root alone')
     try:
         running = forked.start('train.py', config, '--work-dir', tmp_path / 'run')
