@@ -43,10 +43,11 @@ from volo.benchmark.report import Report, print_table
 from volo.benchmark.segmentor import measure_segmentor
 from volo.benchmark.steps import COMPILE, DTYPES, MODES, StepOptions
 from volo.benchmark.token_loss import measure_token_loss
-from volo.engine.cli import positive, run_cli
+from volo.engine.cli import natural, positive, run_cli
 from volo.engine.launch import load_config
 from volo.errors import ConfigError
 from volo.ops.backends import BACKENDS
+from volo.paths import config_path
 
 
 def finish(report: Report, out: str | None) -> None:
@@ -268,14 +269,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('reliability')
     command.add_argument(
-        'config', nargs='?', default='configs/volo_d1_plain_imagenet.py'
+        'config', nargs='?', default=config_path('volo_d1_plain_imagenet')
     )
     command.add_argument('--batch-size', type=positive, default=8)
     command.add_argument(
         '--num-workers',
-        type=positive,
+        type=natural,
         default=0,
-        help='none, so that nothing is hidden',
+        help='by default none, so that nothing is hidden',
     )
     command.add_argument('--repeats', type=positive, default=argparse.SUPPRESS)
     command.add_argument(

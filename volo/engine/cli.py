@@ -62,10 +62,18 @@ def first_message(error: VoloError) -> str:
     return text.rpartition(marker)[2].strip() if marker in text else text
 
 
-def positive(text: str) -> int:
-    """Read a whole number from 1 on: what argparse takes for ``type``."""
+def natural(text: str) -> int:
+    """Read a whole number from 0 on: what argparse takes for ``type``."""
     value = int(text)
-    if value < 1:
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on, likewise."""
+    value = natural(text)
+    if value == 0:
         raise ValueError
     return value
 
