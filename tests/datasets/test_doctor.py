@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from mmpretrain.datasets import BaseDataset
 
 from tests.datasets import bad_data
 from volo.datasets.doctor import check_config
-from volo.datasets.report import report_text
+from volo.datasets.masks import label_table
+from volo.datasets.report import report_dict, report_text
 from volo.errors import ConfigError
 
 SEGMENTATION_PIPELINE = [
@@ -209,3 +212,33 @@ def test_no_label_maps_at_all(tmp_path):
 def test_nothing_to_check():
     with pytest.raises(ConfigError, match='no train_dataloader: there is nothing'):
         check_config(Config(dict(val_dataloader=dict())), ['train'])
+
+
+@pytest.mark.parametrize('reduce_zero_label', [False, True])
+@pytest.mark.parametrize('label_map', [None, {0: 1, 1: 0, 7: 255}])
+def test_labels_are_those_that_the_data_set_loads(
+    tmp_path, reduce_zero_label, label_map
+):
+    bad_data.write_segmentation(tmp_path)
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    bad_data.save(values, tmp_path / bad_data.MASK)
+    options = dict(reduce_zero_label=reduce_zero_label, label_map=label_map)
+    check_config(cfg := segmentation(tmp_path, both=options), ['train'])
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    expected = dataset[0]['gt_seg_map'].ravel()
+    assert (label_table(dataset.get_data_info(0)) == expected).all()
+
+
+def test_the_report_of_a_data_set_has_everything(tmp_path):
+    bad_data.write_segmentation(tmp_path)
+    bad_data.foreign_label(tmp_path)
+    content = report_dict('c.py', check_config(segmentation(tmp_path)))
+    content = json.loads(json.dumps(content))
+    assert content['config'] == 'c.py' and content['clean'] is False
+    (finding,) = content['findings']
+    assert finding['split'] == 'train' and finding['kind'] == 'mask-labels'
+    assert finding['file'].endswith('masks/train/a.png')
+    assert finding['value'].startswith('label 7') and finding['remedy']
+    (x, *_), val = (content['splits'][s]['classes'] for s in ('train', 'val'))
+    assert x['name'] == 'x' and x['pixels'] == 256 and x['shown_in'] == 2
+    assert len(val) == 3
