@@ -39,7 +39,7 @@ $(STAMP): setup.py $(CONSTRAINTS)
 	@touch $@
 
 demo: $(STAMP) ## train and predict in miniature, on a CPU; results in work_dirs/demo
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m demo
 
 # Two processes with a thread each; a file's tests share what they trained.
 test test-fast: export OMP_NUM_THREADS ?= 1
@@ -61,4 +61,4 @@ format: $(STAMP) ## mend style and formatting
 
 clean: ## remove build leftovers and caches; keep .venv and work_dirs
 	rm -rf build dist volo.egg-info volo/.mim .pytest_cache .ruff_cache
-	find configs tests tools volo -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks configs demo tests tools volo -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,5 @@
 # Fine-tune VOLO-D1 at 384 with token labels on 24x24 tokens and the ground-truth
-# variant of the class loss, as published: 8 GPUs x 64 = 512 pictures a step. It starts
+# variant of the class loss, as published: 8 GPUs x 64 = 512 images a step. It starts
 # from the weights trained at 224: name yours with --cfg-options load_from=FILE.
 _base_ = [
     '_base_/models/volo_token_label.py',

@@ -1,4 +1,4 @@
-# Fine-tune VOLO-D1 on your own pictures, one folder a class; docs/own_data.md leads
+# Fine-tune VOLO-D1 on your own images, one folder a class; docs/own_data.md leads
 # through it. Copy this file within configs/ and change the lines marked CHANGE.
 #
 #   data_root/{train,val}/CLASS/*.jpg (or jpeg, png, bmp, ppm, pgm, tif)
@@ -9,15 +9,15 @@ _base_ = [
     '_base_/classification_runtime.py',
 ]
 
-# CHANGE: the folder of the pictures, or --cfg-options data_root=FOLDER.
-data_root = 'data/my_pictures/'
+# CHANGE: the folder of the images, or --cfg-options data_root=FOLDER.
+data_root = 'data/my_images/'
 # CHANGE: the names of the folders. Everything else follows from them; sorted, because
 # labels are numbered in the order of the sorted folders.
 classes = tuple(sorted(('bird', 'cat', 'dog')))
 # CHANGE if some classes are rare: what an error counts, in the order of `classes`, for
 # instance [1.0, 1.0, 5.0].
 class_weight = None
-# CHANGE to what the pictures need: side of the square in pixels.
+# CHANGE to what the images need: side of the square in pixels.
 img_size = 224
 # CHANGE to your weights: the authors', timm's or your own, or --cfg-options
 # load_from=FILE, or None to start from nothing. Another number of classes is fine.
@@ -28,14 +28,14 @@ load_from = 'd1_224_84.2.pth.tar'
 model = dict(
     backbone=dict(
         img_size=img_size,
-        # CHANGE if there are few pictures: 0 to 4, see VOLO. The stem and that many
+        # CHANGE if there are few images: 0 to 4, see VOLO. The stem and that many
         # stages keep their weights.
         frozen_stages=-1,
     ),
     head=dict(num_classes=len(classes), loss=dict(class_weight=class_weight)),
 )
 
-# CHANGE: leave out what changes the class of your pictures, say, flips of digits.
+# CHANGE: leave out what changes the class of your images, say, flips of digits.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(
@@ -98,7 +98,7 @@ param_scheduler = [
     ),
     dict(type='CosineAnnealingLR', eta_min=0.0, convert_to_iter_based=True),
 ]
-# The learning rate is for 64 pictures a step, on one GPU or several.
+# The learning rate is for 64 images a step, on one GPU or several.
 auto_scale_lr = dict(base_batch_size=64, enable=False)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(save_best='accuracy/top1')

@@ -1,5 +1,5 @@
 # VOLO-D1 on ImageNet at 224, the published recipe: token labels, MixToken, RandAugment
-# rand-m9-mstd0.5-inc1, random erasing 0.25. 8 GPUs x 128 = 1024 pictures a step; with
+# rand-m9-mstd0.5-inc1, random erasing 0.25. 8 GPUs x 128 = 1024 images a step; with
 # other numbers --auto-scale-lr scales the learning rate along.
 _base_ = [
     '_base_/models/volo_token_label.py',

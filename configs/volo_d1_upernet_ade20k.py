@@ -1,4 +1,4 @@
-# UPerNet with VOLO-D1 on ADE20K, 512x512 crops, 8 GPUs x 2 pictures, 160k iterations;
+# UPerNet with VOLO-D1 on ADE20K, 512x512 crops, 8 GPUs x 2 images, 160k iterations;
 # the authors report mIoU 50.5 (multi-scale). Start from ImageNet weights as
 # volo_d1_upernet_cityscapes.py says.
 _base_ = [

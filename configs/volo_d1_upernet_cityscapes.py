@@ -1,4 +1,4 @@
-# UPerNet with VOLO-D1 on Cityscapes, 1024x1024 crops, 8 GPUs x 1 picture, 80k
+# UPerNet with VOLO-D1 on Cityscapes, 1024x1024 crops, 8 GPUs x 1 image, 80k
 # iterations. Start from ImageNet weights (the authors', timm's or your own):
 #
 #   bash tools/dist_train.sh configs/volo_d1_upernet_cityscapes.py 8 --cfg-options \

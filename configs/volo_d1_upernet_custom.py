@@ -1,4 +1,4 @@
-# UPerNet with VOLO-D1 on your own pictures and masks; docs/own_data.md leads through
+# UPerNet with VOLO-D1 on your own images and masks; docs/own_data.md leads through
 # it. Copy this file within configs/ and change the lines marked CHANGE.
 #
 #   data_root/images/{train,val}/NAME.jpg
@@ -12,7 +12,7 @@ _base_ = [
 
 # CHANGE: the folder of images and masks, or --cfg-options data_root=FOLDER.
 data_root = 'data/my_masks/'
-# CHANGE: names of the mask values 0, 1, 2, ... and a colour (RGB) to draw each in. The
+# CHANGE: names of the mask values 0, 1, 2, ... and a color (RGB) to draw each in. The
 # number of classes of both heads follows.
 classes = ('background', 'road', 'car')
 palette = [[40, 40, 40], [128, 64, 128], [0, 0, 142]]
@@ -23,8 +23,8 @@ img_suffix, seg_map_suffix = '.jpg', '.png'
 # CHANGE if some classes are rare: what a pixel counts, in the order of `classes`, for
 # instance [0.5, 1.0, 5.0].
 class_weight = None
-# CHANGE to what the pictures need: the size of training crops (height, width), and what
-# pictures are resized into beforehand, so that the short side is 512.
+# CHANGE to what the images need: the size of training crops (height, width), and what
+# images are resized into beforehand, so that the short side is 512.
 crop_size = (512, 512)
 scale = (2048, 512)
 
@@ -38,7 +38,7 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         img_size=crop_size,
-        # CHANGE if there are few pictures: 0 to 4, see VOLO. The stem and that many
+        # CHANGE if there are few images: 0 to 4, see VOLO. The stem and that many
         # stages keep their weights.
         frozen_stages=-1,
     ),
@@ -115,7 +115,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 # CHANGE max_iters alone, and the schedule follows: about 50 to 150 times through your
-# pictures.
+# images.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=6000, val_interval=500)
 # Ours, a starting point: the heads learn at lr, the stem at lr * 0.9^19 = lr / 7.
 optim_wrapper = dict(
@@ -129,6 +129,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=200),
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False),
 ]
-# The learning rate is for 8 pictures a step, on one GPU or several.
+# The learning rate is for 8 images a step, on one GPU or several.
 auto_scale_lr = dict(base_batch_size=8, enable=False)
 default_hooks = dict(checkpoint=dict(interval=500))

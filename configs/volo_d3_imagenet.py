@@ -1,4 +1,4 @@
-# VOLO-D3 on ImageNet at 224, 8 GPUs x 128 pictures. Published: rate 1.0e-3, drop path
+# VOLO-D3 on ImageNet at 224, 8 GPUs x 128 images. Published: rate 1.0e-3, drop path
 # 0.5.
 _base_ = ['volo_d1_imagenet.py']
 

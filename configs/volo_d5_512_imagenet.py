@@ -1,6 +1,6 @@
 # Fine-tune VOLO-D5 at 512 with token labels on 32x32 tokens and the ground-truth
 # variant of the class loss. The recipe was not published; this is d3's: 8 GPUs x 30 =
-# 240 pictures a step. It starts from the weights trained at 224: name yours with
+# 240 images a step. It starts from the weights trained at 224: name yours with
 # --cfg-options load_from=FILE.
 _base_ = [
     '_base_/models/volo_token_label.py',

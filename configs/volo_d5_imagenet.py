@@ -1,4 +1,4 @@
-# VOLO-D5 on ImageNet at 224, 8 GPUs x 128 pictures. The recipe was not published: this
+# VOLO-D5 on ImageNet at 224, 8 GPUs x 128 images. The recipe was not published: this
 # is that of d3, with drop path 0.75.
 _base_ = ['volo_d4_imagenet.py']
 

@@ -7,7 +7,7 @@ from tests.toy import run_tool, write_tasks
 
 @pytest.fixture(scope='session')
 def toy(tmp_path_factory):
-    """A drawn data set in ``data`` and a config for each task beside it."""
+    """A drawn dataset in ``data`` and a config for each task beside it."""
     folder = tmp_path_factory.mktemp('toy')
     write_tasks(folder)
     return folder

@@ -141,7 +141,10 @@ def run_job(job: dict) -> None:
     sys.argv = [job['tool'], *job['arguments']]
     status = 0
     try:
-        runpy.run_path(str(ROOT / 'tools' / job['tool']), run_name='__main__')
+        if job['tool'].endswith('.py'):
+            runpy.run_path(str(ROOT / 'tools' / job['tool']), run_name='__main__')
+        else:  # what `python -m` runs
+            runpy.run_module(job['tool'], run_name='__main__')
     except SystemExit as ending:
         status = ending.code or 0
     except BaseException:

@@ -22,7 +22,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import DataLoader
 
-import volo.engine.non_finite  # noqa: F401
+import volo.engine.hooks.non_finite  # noqa: F401
 from volo.engine.cli import leave
 
 #: The first value of a sample whose gradients become infinite.
@@ -34,7 +34,7 @@ COUNT = itertools.count()
 
 @TRANSFORMS.register_module()
 class Poison(BaseTransform):
-    """Make pictures NaN whose names have this in them."""
+    """Make images NaN whose names have this in them."""
 
     def __init__(self, name: str) -> None:
         self.name = name

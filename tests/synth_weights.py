@@ -1,4 +1,4 @@
-"""Stand-in weights and pictures, made of names, shapes and seeds alone.
+"""Stand-in weights and images, made of names, shapes and seeds alone.
 
 The numbers in ``tests/data/volo_d1_*.npz`` were computed with exactly these, so the
 formulas must not change.
@@ -47,6 +47,6 @@ def synth_state_dict(
 
 
 def synth_images(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Make pictures of unit noise, shape (batch, 3, height, width)."""
+    """Make images of unit noise, shape (batch, 3, height, width)."""
     noise = np.random.RandomState(seed).randn(batch, 3, height, width)
     return torch.from_numpy(noise.astype(np.float32))

@@ -96,8 +96,8 @@ def test_sizes_belong_together(path):
     ratio = 1.15 if arch in ('d4', 'd5') else 0.96
     assert (test[2].size, test[3].size) == (int(size / ratio), size)
     assert cfg.val_dataloader.dataset.pipeline == test
-    pictures = 8 * cfg.train_dataloader.batch_size
-    assert cfg.auto_scale_lr.base_batch_size == pictures
+    images = 8 * cfg.train_dataloader.batch_size
+    assert cfg.auto_scale_lr.base_batch_size == images
 
 
 @pytest.mark.parametrize('name', ['volo_d1_imagenet', 'volo_d5_imagenet'])

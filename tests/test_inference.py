@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 SIZES = [(64, 64), (97, 180), (250, 333)]
 
 
-def picture(height, width):
+def image(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -26,10 +26,10 @@ def segmentor(trained):
 
 @pytest.mark.parametrize('height, width', SIZES)
 def test_mmseg_inference_model(segmentor, tmp_path, height, width):
-    array = picture(height, width)
-    Image.fromarray(array[..., ::-1]).save(tmp_path / 'picture.png')
+    array = image(height, width)
+    Image.fromarray(array[..., ::-1]).save(tmp_path / 'image.png')
     # The file first: for an array, mmseg alters the pipeline of the model for good.
-    path = str(tmp_path / 'picture.png')
+    path = str(tmp_path / 'image.png')
     of_file = inference_model(segmentor, path).pred_sem_seg.data
     of_array = inference_model(segmentor, array).pred_sem_seg.data
     assert of_array.shape == (1, height, width)
@@ -43,8 +43,8 @@ def test_mmseg_inferencer(trained, tmp_path):
         weights=str(trained / 'segment/iter_4.pth'),
         device='cpu',
     )
-    Image.fromarray(picture(70, 90)).save(tmp_path / 'picture.png')
-    result = inferencer(str(tmp_path / 'picture.png'), out_dir=str(tmp_path / 'out'))
+    Image.fromarray(image(70, 90)).save(tmp_path / 'image.png')
+    result = inferencer(str(tmp_path / 'image.png'), out_dir=str(tmp_path / 'out'))
     assert result['predictions'].shape == (70, 90)
     assert len(list((tmp_path / 'out').rglob('*.png'))) == 2
 
@@ -56,7 +56,7 @@ def test_mmpretrain_inferencer(trained, height, width):
         pretrained=str(trained / 'classify/epoch_2.pth'),
         device='cpu',
     )
-    (result,) = inferencer(picture(height, width))
+    (result,) = inferencer(image(height, width))
     assert result['pred_class'] in inferencer.classes
     assert result['pred_scores'].sum() == pytest.approx(1, abs=1e-5)
 

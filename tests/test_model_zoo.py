@@ -9,7 +9,8 @@ from modelindex.load_model_index import load
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.synth_weights import manifest, synth_images, synth_state_dict
-from volo.model_zoo import METAFILES, read_models, render_readme
+from tools.update_model_zoo import read_models, render_readme
+from volo.model_zoo import METAFILES
 from volo.paths import package_data_root
 
 ROOT = package_data_root()

@@ -58,7 +58,7 @@ def test_config_path_takes_names_with_and_without_suffix(package, name):
 def test_unknown_config_suggests_close_names(package):
     add_configs(package.parent, 'volo_d1_imagenet.py', 'upernet.py')
 
-    with pytest.raises(ConfigError, match=r'did you mean volo_d1_imagenet\?'):
+    with pytest.raises(ConfigError, match=r'Did you mean volo_d1_imagenet\?'):
         paths.config_path('volo_d1_imagnet.py')
 
 

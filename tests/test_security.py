@@ -11,9 +11,9 @@ from mmseg.apis import MMSegInferencer, init_model
 import volo  # noqa: F401  registers what the configs name
 from tests.bad_checkpoints import make_malicious, with_malicious_configs
 from tests.web_server import WebServer
+from volo.checkpoints.reading import read_checkpoint
+from volo.checkpoints.trust import TRUST_VARIABLE
 from volo.errors import CheckpointError
-from volo.safe_loading import read_checkpoint
-from volo.trust import TRUST_VARIABLE
 
 pytestmark = pytest.mark.slow
 

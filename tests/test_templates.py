@@ -16,9 +16,9 @@ from mmseg.apis import inference_model, init_model
 from mmseg.structures import SegDataSample
 from PIL import Image
 
+from demo.shapes import SEGMENTATION_CLASSES, SHAPE_CLASSES
 from tests.toy import run_tool
-from volo.checkpoints import read_checkpoint
-from volo.datasets.shapes import SEGMENTATION_CLASSES, SHAPE_CLASSES
+from volo.checkpoints.reading import read_checkpoint
 from volo.paths import package_data_root
 
 CONFIGS = package_data_root() / 'configs'
@@ -107,8 +107,8 @@ def test_classification_trains_and_predicts(trained_templates, toy):
     classify = ImageClassificationInferencer(
         str(config), str(work_dir / 'epoch_1.pth'), device='cpu'
     )
-    picture = next((toy / 'data/images/val/star').glob('*.jpg'))
-    assert classify(str(picture))[0]['pred_class'] in SHAPE_CLASSES
+    image = next((toy / 'data/images/val/star').glob('*.jpg'))
+    assert classify(str(image))[0]['pred_class'] in SHAPE_CLASSES
 
 
 @pytest.mark.slow
@@ -119,9 +119,9 @@ def test_segmentation_trains_and_predicts(trained_templates, toy):
     assert 'mIoU' in json.loads(scalars.read_text().splitlines()[-1])
     model = init_model(str(config), str(work_dir / 'iter_2.pth'), device='cpu')
     assert model.dataset_meta['classes'] == SEGMENTATION_CLASSES
-    picture = next((toy / 'data/images/val/star').glob('*.jpg'))
-    result = inference_model(model, str(picture))
-    size = mmcv.imread(picture).shape[:2]
+    image = next((toy / 'data/images/val/star').glob('*.jpg'))
+    result = inference_model(model, str(image))
+    size = mmcv.imread(image).shape[:2]
     assert result.pred_sem_seg.data.shape == (1, *size)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from demo.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
 from tests.forked import ROOT, fork_server
-from volo.checkpoints import read_checkpoint
-from volo.datasets.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
+from volo.checkpoints.reading import read_checkpoint
 
 CLASSIFICATION = """
 _base_ = [
@@ -67,7 +67,7 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 
 
 def write_tasks(folder: Path) -> dict[str, Path]:
-    """Draw a data set into ``folder/data`` and write a config for each task."""
+    """Draw a dataset into ``folder/data`` and write a config for each task."""
     generate_shapes_dataset(
         folder / 'data', train_per_class=2, val_per_class=1, size=64
     )
@@ -104,9 +104,9 @@ def _tensors(value: Any, name: str = '') -> dict[str, torch.Tensor]:
 
 
 def run_tool(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run a tool of this checkout; a name ending in ``.sh`` is run with bash."""
+    """Run a tool of this checkout: a Python file, a shell script or a package."""
     tool, *rest = map(str, arguments)
-    if tool.endswith('.py'):
+    if not tool.endswith('.sh'):
         running = fork_server().start(tool, *rest, **environment)
         status = running.wait()
         return subprocess.CompletedProcess(

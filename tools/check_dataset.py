@@ -1,9 +1,9 @@
-"""Check all files of a config's data sets before training.
+"""Check all files of a config's datasets before training.
 
 python tools/check_dataset.py CONFIG [--splits train val] [--out report.json]
 python tools/check_dataset.py CONFIG --cfg-options data_root=DIR
 
-Broken pictures, masks that do not fit, labels that are no class, missing partners and
+Broken images, masks that do not fit, labels that are no class, missing partners and
 more, each with its remedy, then how often the classes occur. Nothing is written but
 --out. Exit status: 0 no findings, 1 findings, 2 the config cannot be read.
 docs/check_dataset.md lists all that is looked for.
@@ -11,25 +11,18 @@ docs/check_dataset.md lists all that is looked for.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from mmengine.config import DictAction
 
-from volo.datasets.doctor import SPLITS, check_config
 from volo.datasets.findings import KINDS
-from volo.datasets.report import report_dict, report_text
+from volo.doctor.check import SPLITS, check_config
+from volo.doctor.report import report_dict, report_text
 from volo.engine.cli import run_cli
 from volo.engine.launch import load_config
 from volo.errors import ConfigError, DataError
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from volo.machine import usable_cpus
 
 
 def main() -> None:
@@ -48,7 +41,7 @@ def main() -> None:
     parser.add_argument(
         '--workers',
         type=int,
-        default=min(_cores(), 16),
+        default=min(usable_cpus(), 16),
         help='processes that read files, 0 for none beside this one',
     )
     parser.add_argument(

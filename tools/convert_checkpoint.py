@@ -8,40 +8,35 @@ opens checkpoints takes them as they are.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from volo.checkpoints import (
-    convert_state_dict,
-    infer_arch,
-    read_weights,
-    to_official_layout,
-)
+from volo.checkpoints.layouts import convert_state_dict, to_official_layout
+from volo.checkpoints.reading import read_weights
 from volo.engine.cli import run_cli
 from volo.errors import CheckpointError
+from volo.files import atomic_path
+from volo.models.weights import infer_arch
 
 SUFFIXES = ('.pth', '.safetensors')
 
 
 def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
     """Write weights so that the file is there whole or not at all."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
-        if path.suffix == '.safetensors':
-            save_file({k: v.contiguous() for k, v in weights.items()}, part)
-        else:
-            # The authors release flat dicts; mmsegmentation asks for a meta.
-            torch.save(weights if flat else dict(meta={}, state_dict=weights), part)
-        os.replace(part, path)
+        with atomic_path(path) as partial:
+            if path.suffix == '.safetensors':
+                save_file({k: v.contiguous() for k, v in weights.items()}, partial)
+            else:
+                # The authors release flat dicts; mmsegmentation asks for a meta.
+                checkpoint = weights if flat else dict(meta={}, state_dict=weights)
+                torch.save(checkpoint, partial)
     # Neither library says OSError where the system would not let it write.
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f'{path} cannot be written: {error}') from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -1,16 +1,16 @@
-"""Make label maps: an annotator's best classes in every cell of every picture.
+"""Make label maps: an annotator's best classes in every cell of every image.
 
 With weights that timm fetches, or with one's own, of timm or of a config:
 
 python tools/generate_token_labels.py data/imagenet/train maps --timm dm_nfnet_f6
-python tools/generate_token_labels.py PICTURES OUT --timm NAME --checkpoint FILE
-python tools/generate_token_labels.py PICTURES OUT --config CONFIG --checkpoint FILE
+python tools/generate_token_labels.py IMAGES OUT --timm NAME --checkpoint FILE
+python tools/generate_token_labels.py IMAGES OUT --config CONFIG --checkpoint FILE
 
 On several GPUs, one process each (without GPUs, on the CPU):
 
 torchrun --nproc-per-node 8 tools/generate_token_labels.py ... --launcher pytorch
 
-PICTURES holds CLASS/NAME.jpg or NAME.jpg; OUT gets CLASS/NAME.pt or, with --packed, a
+IMAGES holds CLASS/NAME.jpg or NAME.jpg; OUT gets CLASS/NAME.pt or, with --packed, a
 packed store. Interrupted, the same command goes on where it stopped.
 """
 
@@ -20,18 +20,19 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 
+from volo.annotators.annotator_mmpretrain import build_mmpretrain_annotator
+from volo.annotators.annotator_timm import build_timm_annotator
+from volo.annotators.generate import generate_label_maps
 from volo.engine.cli import positive, run_cli
+from volo.engine.launch import join_processes
 from volo.errors import ConfigError
-from volo.token_label.annotator_mmpretrain import build_mmpretrain_annotator
-from volo.token_label.annotator_timm import build_timm_annotator
-from volo.token_label.generate import generate_label_maps, join_processes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('pictures', type=Path, help='folder of pictures')
+    parser.add_argument('images', type=Path, help='folder of images')
     parser.add_argument('out', type=Path, help='folder of the label maps')
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument('--timm', metavar='NAME', help='annotator: a model of timm')
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument(
         '--input-size',
         type=positive,
-        help='side of the square that pictures are resized to, in pixels',
+        help='side of the square that images are resized to, in pixels',
     )
     parser.add_argument('--top-k', type=positive, default=5, help='classes a cell')
     parser.add_argument('--batch-size', type=positive, default=64, help='a process')
@@ -82,7 +83,7 @@ def main() -> None:
         annotator = build_mmpretrain_annotator(args.config, args.checkpoint, **options)
     report = generate_label_maps(
         annotator,
-        args.pictures,
+        args.images,
         args.out,
         k=args.top_k,
         batch_size=args.batch_size,

@@ -1,8 +1,8 @@
-"""Pack a folder of label maps, one .pt file a picture, into a packed store.
+"""Pack a folder of label maps, one .pt file an image, into a packed store.
 
 python tools/pack_token_labels.py label_top5_train_nfnet data/token_labels
 
-The store is read faster and is a handful of files, not one a picture. Training takes
+The store is read faster and is a handful of files, not one an image. Training takes
 either. Interrupted, the same command goes on where it stopped. All that was written
 is compared with its checksums in the end.
 """

@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 from volo.engine.cli import run_cli
-from volo.engine.curves import read_curves
-from volo.engine.figures import draw_runs
 from volo.errors import ConfigError
+from volo.visualization.curves import read_curves
+from volo.visualization.runs import draw_runs
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument(
         'run_dirs', nargs='+', type=Path, metavar='RUN_DIR', help='work dir of a run'
     )
-    parser.add_argument('--out', type=Path, required=True, help='picture to write')
+    parser.add_argument('--out', type=Path, required=True, help='image to write')
     parser.add_argument(
         '--scalars',
         nargs='+',

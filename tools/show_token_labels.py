@@ -1,8 +1,8 @@
-"""Draw training pictures, their label maps and the targets of their tokens.
+"""Draw training images, their label maps and the targets of their tokens.
 
 python tools/show_token_labels.py configs/volo_d1_imagenet.py OUT [--count 8]
 
-A picture, its label map and an augmented crop with its targets, side by side: a person
+An image, its label map and an augmented crop with its targets, side by side: a person
 sees at a glance whether they agree.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
+from volo.annotators.images import read_image
 from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config, readable_errors
 from volo.errors import ConfigError, DataError
-from volo.models.volo import PATCH_SIZE
+from volo.models.archs import PATCH_SIZE
 from volo.token_label import TokenLabelDataset
 from volo.token_label.dataset import TOKEN_LABEL_KEY
-from volo.token_label.figures import draw_token_label
-from volo.token_label.generate import read_picture
+from volo.visualization.token_labels import draw_token_label
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument('config', help='config with a TokenLabelDataset')
     parser.add_argument('out', type=Path, help='folder for the drawings')
-    parser.add_argument('--count', type=positive, default=8, help='pictures')
+    parser.add_argument('--count', type=positive, default=8, help='images')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
@@ -56,7 +56,7 @@ def main() -> None:
             print(f'{sample.img_path}: no label map')
             continue
         draw_token_label(
-            read_picture(sample.img_path),
+            read_image(sample.img_path),
             crop,
             sample.token_label,
             tuple(dataset.metainfo.get('classes', ())),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from volo.checkpoints.fetching import locate
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
 from volo.engine.launch import add_hook, load_config, test
 from volo.errors import CheckpointError, ConfigError
-from volo.fetching import locate
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def main() -> None:
                 'auto_scale_lr = dict(base_batch_size=...)'
             )
         cfg.auto_scale_lr.enable = True
-        # mmengine compares it with the pictures of an iteration, not of an update.
+        # mmengine compares it with the images of an iteration, not of an update.
         cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get(
             'accumulative_counts', 1
         )

@@ -1,11 +1,56 @@
-"""Write the tables of configs/README.md anew, after a change of a metafile.
+"""Rewrite the tables of configs/README.md after a change of a metafile.
 
 python tools/update_model_zoo.py
 """
 
+import yaml
+
 from volo.engine.cli import run_cli
-from volo.model_zoo import render_readme
+from volo.model_zoo import METAFILES
 from volo.paths import package_data_root
+
+
+def read_models(metafile: str) -> list[dict]:
+    """Return the models of one of :data:`METAFILES`, in OpenMMLab's format."""
+    path = package_data_root() / 'configs' / metafile
+    return yaml.safe_load(path.read_text())['Models']
+
+
+def render_table(metafile: str) -> str:
+    """Return the models of a metafile as a Markdown table."""
+    lines = [
+        '| config | parameters | multiply-adds | reported by the authors | weights |',
+        '|---|---|---|---|---|',
+    ]
+    for model in read_models(metafile):
+        config = model['Config'].removeprefix('configs/')
+        metadata = model['Metadata']
+        results = '; '.join(
+            f'{name} {value}'
+            for result in model.get('Results', ())
+            for name, value in result['Metrics'].items()
+        )
+        url = model.get('Weights')
+        weights = f'[{url.rpartition("/")[2]}]({url})' if url else ''
+        lines.append(
+            f'| [{config}]({config}) | {metadata["Parameters"] / 1e6:.1f} M '
+            f'| {metadata["FLOPs"] / 1e9:.1f} G | {results} | {weights} |'
+        )
+    return '\n'.join(lines)
+
+
+def render_readme(text: str) -> str:
+    """Return ``configs/README.md`` with its tables made anew.
+
+    Args:
+        text: What it has, with a pair of comments around the table of each metafile.
+    """
+    for metafile in METAFILES:
+        start, end = f'<!-- {metafile} -->', f'<!-- end of {metafile} -->'
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = f'{before}{start}\n{render_table(metafile)}\n{end}{after}'
+    return text
 
 
 def main() -> None:

@@ -1,37 +1,68 @@
-"""What went wrong, said once: the errors that a user is meant to read.
+"""Errors that are meant for the user, and the phrases that they share.
 
-Every message names the file, key or value at fault and the way out. The
-command lines in ``tools/`` print it alone, without a traceback; library users
-catch :class:`VoloError`.
+Every message says what is wrong, where, and what to do. The command lines in
+``tools/`` print the message alone, without a traceback; library users catch
+:class:`VoloError`.
 """
+
+import difflib
+import os
+from collections.abc import Iterable
 
 
 class VoloError(Exception):
-    """Base class of all errors that the user can mend."""
+    """Base class of all errors that the user can fix."""
 
 
 class ConfigError(VoloError, ValueError):
-    """A config, an option or an argument asks for what does not exist."""
+    """A config, an option or an argument names something that does not exist."""
 
 
 class DataError(VoloError, ValueError):
-    """A data set, picture or mask is missing, broken or inconsistent."""
+    """A dataset, an image or a mask is missing, broken or inconsistent."""
 
 
 class MissingLabelMapError(DataError):
-    """A picture has no label map."""
+    """An image has no label map."""
 
 
 class CheckpointError(VoloError, ValueError):
-    """A weights file is missing, broken, unsafe or of another model."""
+    """A weights file is missing, broken, unsafe or belongs to another model."""
 
 
 class TrainingError(VoloError, RuntimeError):
-    """Training cannot go on: it diverged, a process is stuck, the disk is full."""
+    """Training cannot continue: it diverged, a process hangs, the disk is full."""
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """A signal asked training to stop; what was trained so far is on disk."""
+    """A signal asked training to stop; the progress is on disk."""
 
     #: The exit status that says so: EX_TEMPFAIL of sysexits.h, "try again later".
     EXIT_STATUS = 75
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean X?' for the known name closest to ``name``, or ''."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f' Did you mean {near[0]}?' if near else ''
+
+
+def some(items: Iterable[object], most: int = 4) -> str:
+    """Return the first items in words: 'a, b and 3 more', or 'none'."""
+    names = [str(item) for item in items]
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return (', '.join(names[:most]) + more) or 'none'
+
+
+def require_rank(launcher: str) -> None:
+    """Check that a launcher has told this process its rank.
+
+    Raises:
+        ConfigError: ``RANK`` or ``WORLD_SIZE`` is not in the environment.
+    """
+    missing = [name for name in ('RANK', 'WORLD_SIZE') if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f'--launcher {launcher}: {" and ".join(missing)} not in the environment; '
+            'start with tools/dist_train.sh, tools/slurm_train.sh or torchrun'
+        )

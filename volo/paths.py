@@ -1,9 +1,8 @@
 """Where the configs and tools that come with the package lie."""
 
-import difflib
 from pathlib import Path
 
-from volo.errors import ConfigError
+from volo.errors import ConfigError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -42,6 +41,7 @@ def config_path(name: str) -> Path:
     stem = name.removesuffix('.py')
     if stem in paths:
         return paths[stem]
-    close = difflib.get_close_matches(stem, paths)
-    hint = f'did you mean {" or ".join(close)}?' if close else f'look in {folder}'
-    raise ConfigError(f'No config named {name!r} comes with volo; {hint}')
+    raise ConfigError(
+        f'No config named {name!r} comes with volo: they are in {folder}.'
+        f'{did_you_mean(stem, paths)}'
+    )

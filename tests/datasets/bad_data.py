@@ -1,7 +1,7 @@
-"""A clean data set of 16x16 pictures, ways to spoil it, and what the user shall read.
+"""A clean dataset of 16x16 images, ways to spoil it, and what the user shall read.
 
 Every case is a function that spoils the folder it is given and returns the overrides of
-the data sets' configs, with what a finding must say: kind, file, value and remedy.
+the datasets' configs, with what a finding must say: kind, file, value and remedy.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ SIDE = 16
 
 
 def write_segmentation(root: Path) -> Path:
-    """Write two pictures with masks of labels 0, 1, 2 and 255 for each split."""
+    """Write two images with masks of labels 0, 1, 2 and 255 for each split."""
     rng = np.random.default_rng(0)
     for split in ('train', 'val'):
         for name in 'ab':
-            picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-            save(picture, root / f'images/{split}/{name}.jpg')
+            image = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            save(image, root / f'images/{split}/{name}.jpg')
             save(clean_mask(), root / f'masks/{split}/{name}.png')
     return root
 
@@ -29,21 +29,21 @@ def clean_mask() -> np.ndarray:
 
 
 def write_classification(root: Path) -> Path:
-    """Write two pictures of each of two classes for each split."""
+    """Write two images of each of two classes for each split."""
     rng = np.random.default_rng(0)
     for split in ('train', 'val'):
         for name in ('cat', 'dog'):
             for number in range(2):
-                picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-                save(picture, root / f'{split}/{name}/{number}.png')
+                image = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                save(image, root / f'{split}/{name}/{number}.png')
     return root
 
 
-def save(picture: np.ndarray | Image.Image, path: Path, **options) -> None:
+def save(image: np.ndarray | Image.Image, path: Path, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture)
-    picture.save(path, **options)
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(path, **options)
 
 
 def cut(path: Path, share: float, end: bytes = b'') -> None:
@@ -51,34 +51,34 @@ def cut(path: Path, share: float, end: bytes = b'') -> None:
     path.write_bytes(content[: int(len(content) * share)] + end)
 
 
-PICTURE, MASK = 'images/train/a.jpg', 'masks/train/a.png'
+IMAGE, MASK = 'images/train/a.jpg', 'masks/train/a.png'
 
 
 # --- Files ---
 
 
-def empty_picture(root):
-    (root / PICTURE).write_bytes(b'')
+def empty_image(root):
+    (root / IMAGE).write_bytes(b'')
 
 
 def empty_mask(root):
     (root / MASK).write_bytes(b'')
 
 
-def no_picture(root):
-    (root / PICTURE).write_text('<html>404</html>')
+def no_image(root):
+    (root / IMAGE).write_text('<html>404</html>')
 
 
 def truncated_jpeg(root):
-    cut(root / PICTURE, 0.9)
+    cut(root / IMAGE, 0.9)
 
 
 def closed_after_truncation(root):
-    cut(root / PICTURE, 0.9, b'\xff\xd9')
+    cut(root / IMAGE, 0.9, b'\xff\xd9')
 
 
 def zeros_for_an_end(root):
-    cut(root / PICTURE, 0.9, bytes(100))
+    cut(root / IMAGE, 0.9, bytes(100))
 
 
 def truncated_png(root):
@@ -95,8 +95,8 @@ def missing_mask(root):
     (root / MASK).unlink()
 
 
-def missing_picture(root):
-    (root / PICTURE).unlink()
+def missing_image(root):
+    (root / IMAGE).unlink()
 
 
 def missing_of_a_list(root):
@@ -105,60 +105,58 @@ def missing_of_a_list(root):
 
 
 def capital_suffix(root):
-    (root / PICTURE).rename(root / 'images/train/a.JPG')
+    (root / IMAGE).rename(root / 'images/train/a.JPG')
 
 
-# --- Pictures ---
+# --- Images ---
 
 
 def deep_gray(root):
     deep = np.full((SIDE, SIDE), 3000, np.uint16)
-    save(deep, root / PICTURE, format='PNG')
+    save(deep, root / IMAGE, format='PNG')
 
 
-def deep_colour(root):
+def deep_color(root):
     deep = np.full((SIDE, SIDE, 3), 3000, np.uint16)
     cv2.imwrite(str(root / 'a.png'), deep)
-    (root / 'a.png').rename(root / PICTURE)
+    (root / 'a.png').rename(root / IMAGE)
 
 
 def float_tiff(root):
-    save(np.full((SIDE, SIDE), 0.5, np.float32), root / PICTURE, format='TIFF')
+    save(np.full((SIDE, SIDE), 0.5, np.float32), root / IMAGE, format='TIFF')
 
 
 def cmyk(root):
-    save(Image.new('CMYK', (SIDE, SIDE), (9, 99, 200, 30)), root / PICTURE)
+    save(Image.new('CMYK', (SIDE, SIDE), (9, 99, 200, 30)), root / IMAGE)
 
 
 def rgba(root):
-    picture = np.full((SIDE, SIDE, 4), 255, np.uint8)
-    picture[:4, :, 3] = 0
-    save(picture, root / PICTURE, format='PNG')
+    image = np.full((SIDE, SIDE, 4), 255, np.uint8)
+    image[:4, :, 3] = 0
+    save(image, root / IMAGE, format='PNG')
 
 
 def palette_with_transparency(root):
-    picture = Image.fromarray(np.eye(SIDE, dtype=np.uint8), 'P')
-    picture.putpalette([9, 9, 9, 99, 99, 99])
-    save(picture, root / PICTURE, format='PNG', transparency=1)
+    image = Image.fromarray(np.eye(SIDE, dtype=np.uint8), 'P')
+    image.putpalette([9, 9, 9, 99, 99, 99])
+    save(image, root / IMAGE, format='PNG', transparency=1)
 
 
 def animation(root):
     frames = [Image.new('L', (SIDE, SIDE), value) for value in (9, 99)]
-    save(
-        frames[0], root / PICTURE, format='GIF', save_all=True, append_images=frames[1:]
-    )
+    save(frames[0], root / IMAGE, format='GIF', save_all=True, append_images=frames[1:])
 
 
 def rotated(root):
     exif = Image.Exif()
     exif[0x0112] = 3
-    save(Image.open(root / PICTURE), root / PICTURE, exif=exif)
+    save(Image.open(root / IMAGE), root / IMAGE, exif=exif)
 
 
 def turned(root):
     exif = Image.Exif()
     exif[0x0112] = 6
-    save(Image.new('RGB', (20, SIDE)), root / PICTURE, exif=exif)
+    save(Image.new('RGB', (20, SIDE)), root / IMAGE, exif=exif)
     save(np.zeros((SIDE, 20), np.uint8), root / MASK)
 
 
@@ -195,11 +193,11 @@ def black_and_white(root):
     return dict(both=dict(metainfo=dict(classes=('background', 'cell'))))
 
 
-def coloured(root):
+def colored(root):
     save(Image.fromarray(np.eye(SIDE, dtype=np.uint8) * 9).convert('RGB'), root / MASK)
-    colours = np.zeros((SIDE, SIDE, 3), np.uint8)
-    colours[:8, :, 0] = 128
-    save(colours, root / MASK)
+    colors = np.zeros((SIDE, SIDE, 3), np.uint8)
+    colors[:8, :, 0] = 128
+    save(colors, root / MASK)
 
 
 def gray_in_three_channels(root):
@@ -220,8 +218,8 @@ def jpeg_mask(root):
 
 
 def empty_split(root):
-    for picture in root.glob('images/val/*'):
-        picture.unlink()
+    for image in root.glob('images/val/*'):
+        image.unlink()
 
 
 def missing_folder(root):
@@ -235,7 +233,7 @@ def same_file(root):
 
 
 def same_bytes(root):
-    (root / 'images/val/b.jpg').write_bytes((root / PICTURE).read_bytes())
+    (root / 'images/val/b.jpg').write_bytes((root / IMAGE).read_bytes())
 
 
 def absent_class(root):
@@ -251,39 +249,39 @@ RESTORE = 'Restore the file or remove the sample'
 UNLISTED = 'Correct data_root, data_prefix, the suffixes or ann_file'
 #: What spoils the data, and every finding: kind, file, value, remedy.
 SEGMENTATION = [
-    (empty_picture, 'file-broken', PICTURE, 'empty file', RESTORE),
+    (empty_image, 'file-broken', IMAGE, 'empty file', RESTORE),
     (empty_mask, 'file-broken', MASK, 'empty file', RESTORE),
-    (no_picture, 'file-broken', PICTURE, 'not a picture', RESTORE),
-    (truncated_jpeg, 'file-broken', PICTURE, 'truncated', RESTORE),
-    (closed_after_truncation, 'file-broken', PICTURE, 'premature end', RESTORE),
-    (zeros_for_an_end, 'file-broken', PICTURE, 'no end marker', RESTORE),
-    (truncated_png, 'file-broken', MASK, 'broken picture', RESTORE),
+    (no_image, 'file-broken', IMAGE, 'not an image', RESTORE),
+    (truncated_jpeg, 'file-broken', IMAGE, 'truncated', RESTORE),
+    (closed_after_truncation, 'file-broken', IMAGE, 'premature end', RESTORE),
+    (zeros_for_an_end, 'file-broken', IMAGE, 'no end marker', RESTORE),
+    (truncated_png, 'file-broken', MASK, 'broken image', RESTORE),
     (flipped_bit, 'file-broken', MASK, 'checksum', RESTORE),
     (missing_mask, 'mask-missing', MASK, 'no such file', 'Add the mask'),
-    (missing_picture, 'picture-missing', MASK, PICTURE, 'Add the picture'),
+    (missing_image, 'image-missing', MASK, IMAGE, 'Add the image'),
     (missing_of_a_list, 'file-missing', 'train/c.jpg', 'no such file', RESTORE),
-    (capital_suffix, 'picture-left-out', 'a.JPG', 'takes .jpg', 'capitals count'),
-    (deep_gray, 'picture-depth', PICTURE, '16 bits', '0..255'),
-    (deep_colour, 'picture-depth', PICTURE, '16 bits', '0..255'),
-    (float_tiff, 'picture-depth', PICTURE, 'floating point', '0..255'),
-    (cmyk, 'picture-colour', PICTURE, 'CMYK', 'ImageCms'),
-    (rgba, 'picture-alpha', PICTURE, '25.0% of the pixels', 'save it as RGB'),
-    (palette_with_transparency, 'picture-alpha', PICTURE, '6.2%', 'as RGB'),
-    (animation, 'picture-frames', PICTURE, '2 pictures', 'one a file'),
-    (rotated, 'picture-orientation', PICTURE, 'orientation 3', 'exif_transpose'),
+    (capital_suffix, 'image-left-out', 'a.JPG', 'takes .jpg', 'capitals count'),
+    (deep_gray, 'image-depth', IMAGE, '16 bits', '0..255'),
+    (deep_color, 'image-depth', IMAGE, '16 bits', '0..255'),
+    (float_tiff, 'image-depth', IMAGE, 'floating point', '0..255'),
+    (cmyk, 'image-color', IMAGE, 'CMYK', 'ImageCms'),
+    (rgba, 'image-alpha', IMAGE, '25.0% of the pixels', 'save it as RGB'),
+    (palette_with_transparency, 'image-alpha', IMAGE, '6.2%', 'as RGB'),
+    (animation, 'image-frames', IMAGE, '2 images', 'one a file'),
+    (rotated, 'image-orientation', IMAGE, 'orientation 3', 'exif_transpose'),
     (turned, 'mask-size', MASK, '20x16, turned by its EXIF', 'or turn the mask'),
-    (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its picture'),
+    (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its image'),
     (foreign_label, 'mask-labels', MASK, 'label 7 on 32 pixels', 'void_labels'),
     (foreign_label_after_reducing, 'mask-labels', MASK, 'in the file: 4', 'void'),
     (void_255_is_a_label, 'mask-labels', MASK, 'label 255', 'label_map={255: 1}'),
     (black_and_white, 'mask-binary', 'masks/train', '{0, 255}', 'label_map={255: 1}'),
-    (coloured, 'mask-channels', MASK, '(16, 16, 3)', 'number of each colour'),
+    (colored, 'mask-channels', MASK, '(16, 16, 3)', 'number of each color'),
     (gray_in_three_channels, 'mask-channels', MASK, '(16, 16, 3)', 'mask[..., 0]'),
     (deep_mask, 'mask-depth', MASK, '256 to 256 on 1 pixels', 'with 8 bits'),
     (jpeg_mask, 'mask-lossy', MASK, 'JPEG', 'as PNG'),
-    (empty_split, 'split-empty', 'val split', 'no pictures found', UNLISTED),
+    (empty_split, 'split-empty', 'val split', 'no images found', UNLISTED),
     (missing_folder, 'split-empty', 'val split', 'images/dev: no such', UNLISTED),
-    (same_file, 'duplicate', PICTURE, 'same file is in train', 'one of the splits'),
+    (same_file, 'duplicate', IMAGE, 'same file is in train', 'one of the splits'),
     (same_bytes, 'duplicate', 'val/b.jpg', 'train/a.jpg', 'one of the splits'),
     (absent_class, 'class-absent', "class 'z'", 'no pixel in the val', 'Add samples'),
     (skipped_in_evaluation, 'skip-in-evaluation', 'val', 'skip_broken', 'alone'),
@@ -313,16 +311,16 @@ def unsorted_classes(root):
     return dict(both=dict(metainfo=dict(classes=('dog', 'cat'))))
 
 
-def folder_without_pictures(root):
-    for picture in root.glob('val/dog/*'):
-        picture.unlink()
+def folder_without_images(root):
+    for image in root.glob('val/dog/*'):
+        image.unlink()
 
 
 def unknown_suffix(root):
     save(np.zeros((4, 4, 3), np.uint8), root / 'train/cat/2.webp')
 
 
-def loose_picture(root):
+def loose_image(root):
     save(np.zeros((4, 4, 3), np.uint8), root / 'train/2.png')
 
 
@@ -332,14 +330,14 @@ def label_beyond_the_classes(root):
 
 
 CLASSIFICATION = [
-    (truncated_of_a_class, 'file-broken', 'train/cat/0.png', 'broken picture', RESTORE),
+    (truncated_of_a_class, 'file-broken', 'train/cat/0.png', 'broken image', RESTORE),
     (unnamed_folder, 'class-folder-unnamed', 'train/eel', 'not in', 'Name the folder'),
     (unmade_folder, 'class-without-folder', 'train/eel', 'no such', 'Make the folder'),
     (misspelt_folder, 'class-folder-unnamed', 'train/dogs', 'not in', 'Name'),
     (misspelt_folder, 'class-without-folder', 'train/dog', 'no such', 'Make'),
     (unsorted_classes, 'class-order', 'train', 'label 0 is the folder cat', 'Sort'),
-    (folder_without_pictures, 'class-absent', "'dog'", 'no picture in the val', 'Add'),
-    (unknown_suffix, 'picture-left-out', 'cat/2.webp', 'not listed', 'suffix'),
-    (loose_picture, 'picture-left-out', 'train/2.png', 'in no class', 'move'),
+    (folder_without_images, 'class-absent', "'dog'", 'no image in the val', 'Add'),
+    (unknown_suffix, 'image-left-out', 'cat/2.webp', 'not listed', 'suffix'),
+    (loose_image, 'image-left-out', 'train/2.png', 'in no class', 'move'),
     (label_beyond_the_classes, 'label-range', 'dog/0.png', 'label 2', 'ann_file'),
 ]

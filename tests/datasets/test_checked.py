@@ -18,8 +18,8 @@ def root(tmp_path):
     for folder in ('images', 'masks'):
         (tmp_path / folder).mkdir()
     for name in 'ab':
-        picture = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(tmp_path / f'images/{name}.jpg')
+        image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / f'images/{name}.jpg')
         mask = rng.integers(0, 3, (48, 64), dtype=np.uint8)
         Image.fromarray(mask).save(tmp_path / f'masks/{name}.png')
     return tmp_path
@@ -51,8 +51,8 @@ def test_missing_mask_folder(root):
         dataset(root)
 
 
-def test_no_pictures(root):
-    with pytest.raises(DataError, match='images: no pictures found'):
+def test_no_images(root):
+    with pytest.raises(DataError, match='images: no images found'):
         dataset(root, img_suffix='.jpeg')
 
 
@@ -65,9 +65,7 @@ def test_a_missing_file_is_named(root, name):
 
 
 @pytest.mark.parametrize('name', ['images/a.jpg', 'masks/a.png'])
-@pytest.mark.parametrize(
-    'size, reason', [(0, 'not a picture'), (400, 'broken picture')]
-)
+@pytest.mark.parametrize('size, reason', [(0, 'not an image'), (400, 'broken image')])
 def test_a_truncated_file_is_named(root, name, size, reason):
     samples = dataset(root)
     (root / name).write_bytes((root / name).read_bytes()[:size])

@@ -13,8 +13,8 @@ from volo.datasets.checks import (
     decoding_finding,
     deep_file,
     depth_finding,
-    picture_findings,
-    picture_size,
+    image_findings,
+    image_size,
     read_file,
 )
 
@@ -30,13 +30,13 @@ def noise(height=16, width=16):
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
 
 
-def encoded(path, picture, **options):
-    save(picture, path, **options)
+def encoded(path, image, **options):
+    save(image, path, **options)
     return path.read_bytes()
 
 
 def kinds(content, loading=USUAL):
-    return [finding.kind for finding in picture_findings('x', content, loading)]
+    return [finding.kind for finding in image_findings('x', content, loading)]
 
 
 def free_descriptors():
@@ -87,7 +87,7 @@ def test_sizes_are_those_that_mmcv_loads(
     content = encoded(path, noise(16, 20), exif=exif)
     load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
     loaded = load(dict(img_path=str(path)))['img']
-    *size, turned = picture_size(content, loading_of(load))
+    *size, turned = image_size(content, loading_of(load))
     assert tuple(size) == loaded.shape[:2]
     if suffix == 'jpg':
         assert turned == (orientation if color_type == 'color' else 1)
@@ -98,7 +98,7 @@ def test_orientations_that_are_none_turn_nothing(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(tmp_path / 'a.jpg', noise(16, 20), exif=exif)
-    assert picture_size(content, USUAL) == (16, 20, 1)
+    assert image_size(content, USUAL) == (16, 20, 1)
 
 
 # --- Files ---
@@ -124,11 +124,11 @@ def test_whole_files_decode_and_halves_do_not(tmp_path, kind):
     assert decoding_finding('a', content) is None
     finding = decoding_finding('a.x', content[: len(content) // 2])
     assert finding.kind == 'file-broken' and finding.file == 'a.x'
-    assert finding.value.startswith('broken picture (')
+    assert finding.value.startswith('broken image (')
 
 
-def test_bytes_that_are_no_picture():
-    assert decoding_finding('a', b'<html>').value == 'broken picture (not a picture)'
+def test_bytes_that_are_no_image():
+    assert decoding_finding('a', b'<html>').value == 'broken image (not an image)'
 
 
 def test_the_checksums_of_a_png_are_verified(tmp_path):
@@ -160,7 +160,7 @@ def test_decoding_leaves_the_standard_error_where_it_was(tmp_path):
     assert free_descriptors() == free
 
 
-# --- Pictures ---
+# --- Images ---
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_more_than_8_bits_are_found_by_the_header(tmp_path, dtype, value):
         found = depth_finding('a', image), deep_file(str(tmp_path / 'a.tif'))
     for finding in found:
         assert (finding and finding.value.partition(',')[0]) == value
-    assert kinds(content) == (['picture-depth'] if value else [])
+    assert kinds(content) == (['image-depth'] if value else [])
     assert kinds(content, Loading(False, True, 'pillow')) == []
 
 
@@ -192,19 +192,19 @@ def test_the_depth_of_what_cannot_be_opened_is_no_finding(tmp_path):
     'mode, kind',
     [
         *((mode, None) for mode in ('1', 'L', 'P', 'RGB', 'YCbCr')),
-        *((mode, 'picture-colour') for mode in ('CMYK', 'LAB')),
-        *((mode, 'picture-alpha') for mode in ('RGBA', 'LA')),
+        *((mode, 'image-color') for mode in ('CMYK', 'LAB')),
+        *((mode, 'image-alpha') for mode in ('RGBA', 'LA')),
     ],
 )
 def test_what_a_mode_would_lose(tmp_path, mode, kind):
-    picture = Image.new(mode, (4, 4))  # alpha is 0
-    content = encoded(tmp_path / 'a', picture, format='TIFF')
+    image = Image.new(mode, (4, 4))  # alpha is 0
+    content = encoded(tmp_path / 'a', image, format='TIFF')
     assert kinds(content) == ([kind] if kind else [])
 
 
-def test_several_pictures_in_a_file_are_counted(tmp_path):
+def test_several_images_in_a_file_are_counted(tmp_path):
     views = [Image.new('L', (4, 4), value) for value in (0, 9, 99)]
     options = dict(save_all=True, append_images=views[1:])
     content = encoded(tmp_path / 'a.tif', views[0], **options)
-    (finding,) = picture_findings('a.tif', content, USUAL)
-    assert (finding.kind, finding.value) == ('picture-frames', '3 pictures')
+    (finding,) = image_findings('a.tif', content, USUAL)
+    assert (finding.kind, finding.value) == ('image-frames', '3 images')

@@ -13,8 +13,8 @@ def root(tmp_path):
     for split in ('train', 'val'):
         for wnid in ('n01440764', 'n02099712'):
             (tmp_path / split / wnid).mkdir(parents=True)
-            picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
-            picture.save(tmp_path / split / wnid / f'{wnid}_1.JPEG')
+            image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+            image.save(tmp_path / split / wnid / f'{wnid}_1.JPEG')
     return tmp_path
 
 
@@ -50,6 +50,6 @@ def test_missing_and_broken_files_are_named(root, kind):
     with pytest.raises(DataError, match='test: no such folder'):
         kind(data_root=str(root), data_prefix='test', pipeline=PIPELINE)
     samples = kind(data_root=str(root), data_prefix='val', pipeline=PIPELINE)
-    (root / 'val/n01440764/n01440764_1.JPEG').write_bytes(b'not a picture')
-    with pytest.raises(DataError, match='n01440764_1.JPEG: broken .*not a picture'):
+    (root / 'val/n01440764/n01440764_1.JPEG').write_bytes(b'not an image')
+    with pytest.raises(DataError, match='n01440764_1.JPEG: broken .*not an image'):
         samples[0]

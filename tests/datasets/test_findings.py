@@ -17,8 +17,8 @@ def test_a_finding_may_know_a_better_one():
 
 
 def test_there_are_no_other_kinds():
-    with pytest.raises(KeyError, match='mask-colour'):
-        Finding('mask-colour', 'a.png', '4x4')
+    with pytest.raises(KeyError, match='mask-color'):
+        Finding('mask-color', 'a.png', '4x4')
 
 
 def test_equal_findings_are_one():

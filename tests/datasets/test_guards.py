@@ -16,7 +16,7 @@ PIPELINE = [
 CASES = {
     case[0].__name__: case
     for case in bad_data.SEGMENTATION
-    if case[1] in ('file-broken', 'picture-depth')
+    if case[1] in ('file-broken', 'image-depth')
     or case[1].startswith('mask-')
     and case[1] not in ('mask-binary', 'mask-lossy')
 }
@@ -54,7 +54,7 @@ def test_training_stops_with_file_value_and_remedy(root, name):
     assert file in message and value in message and remedy in message
 
 
-def test_deep_pictures_pass_where_the_pipeline_keeps_them(root):
+def test_deep_images_pass_where_the_pipeline_keeps_them(root):
     bad_data.deep_gray(root)
     loader = dict(type='LoadImageFromFile', color_type='unchanged')
     sample = dataset(root, pipeline=[loader])[0]
@@ -93,7 +93,7 @@ def test_workers_count_together(root):
 
 def test_evaluation_never_skips(root):
     bad_data.truncated_jpeg(root)
-    with pytest.raises(DataError, match='a.jpg: broken picture'):
+    with pytest.raises(DataError, match='a.jpg: broken image'):
         dataset(root, skip_broken=True, test_mode=True)[0]
-    with pytest.raises(DataError, match='a.jpg: broken picture'):
+    with pytest.raises(DataError, match='a.jpg: broken image'):
         dataset(root)[0]

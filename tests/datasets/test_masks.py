@@ -30,10 +30,10 @@ def info(num_classes=3, ignore_index=255, **options):
     return dict(num_classes=num_classes, ignore_index=ignore_index, **options)
 
 
-def test_a_missing_mask_is_the_one_of_its_picture(tmp_path):
+def test_a_missing_mask_is_the_one_of_its_image(tmp_path):
     path = tmp_path / 'a.png'
-    finding = read_mask(str(path), 'pictures/a.jpg')
-    assert finding.kind == 'mask-missing' and 'pictures/a.jpg' in finding.value
+    finding = read_mask(str(path), 'images/a.jpg')
+    assert finding.kind == 'mask-missing' and 'images/a.jpg' in finding.value
     path.touch()
     assert read_mask(str(path), 'a.jpg').kind == 'file-broken'
     path.write_bytes(b'content')
@@ -74,16 +74,16 @@ def test_values_that_8_bits_would_change(mask, value):
     assert finding is None if value is None else value in finding.value
 
 
-def test_a_mask_of_its_pictures_size():
+def test_a_mask_of_its_images_size():
     assert shape_finding('m', np.zeros((4, 6)), 'p', (4, 6)) is None
-    # The picture's size is that after turning.
+    # The image's size is that after turning.
     assert shape_finding('m', np.zeros((6, 4)), 'p', (6, 4), 6) is None
 
 
 def test_a_mask_of_another_size():
     finding = shape_finding('m', np.zeros((6, 4)), 'p', (4, 6))
     assert finding.kind == 'mask-size'
-    assert '(6, 4) (height, width), its picture p is 4x6' in finding.value
+    assert '(6, 4) (height, width), its image p is 4x6' in finding.value
     assert finding.remedy == KINDS['mask-size'].remedy
     turned = shape_finding('m', np.zeros((6, 4)), 'p', (4, 6), 6)
     assert turned.value.endswith('4x6, turned by its EXIF orientation 6')

@@ -15,8 +15,8 @@ def test_good_and_absent_masks_pass():
     check = CheckSegmentationSample()
     good = sample(np.array([[0, 1, 2, 255, 0, 0]] * 4, np.uint8))
     assert check(good) is good
-    picture = dict(img_path='p.jpg')
-    assert check(picture) is picture
+    image = dict(img_path='p.jpg')
+    assert check(image) is image
 
 
 def test_label_out_of_range():
@@ -27,6 +27,6 @@ def test_label_out_of_range():
 
 
 @pytest.mark.parametrize('shape', [(6, 4), (4, 5), (4, 6, 3)])
-def test_another_size_than_the_pictures(shape):
+def test_another_size_than_the_images(shape):
     with pytest.raises(DataError, match='m.png: the mask has shape .* p.jpg is 4x6'):
         CheckSegmentationSample()(sample(np.zeros(shape, np.uint8)))

@@ -1,6 +1,6 @@
 import pytest
 
-from volo.demo.commands import CommandError, run_tool, thread_settings, usable_cpus
+from demo.commands import CommandError, run_tool, thread_settings
 
 
 def test_progress_is_shown_and_everything_kept(tmp_path, capsys):
@@ -35,28 +35,5 @@ def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch):
 @pytest.mark.parametrize('cpus, threads', [(1, '1'), (2, '1'), (4, '3'), (64, '4')])
 def test_a_core_is_left_to_the_loaders_worker(monkeypatch, cpus, threads):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
-    monkeypatch.setattr('volo.demo.commands.usable_cpus', lambda: cpus)
+    monkeypatch.setattr('demo.commands.usable_cpus', lambda: cpus)
     assert thread_settings()['OMP_NUM_THREADS'] == threads
-
-
-@pytest.mark.parametrize(
-    'files, share',
-    [
-        ({}, 6),
-        ({'cpu.max': 'max 100000'}, 6),
-        ({'cpu.max': '250000 100000'}, 3),
-        ({'cpu.max': '5000 100000'}, 1),
-        ({'cpu.max': '900000 100000'}, 6),
-        ({'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'}, 6),
-        ({'cpu/cpu.cfs_quota_us': '200000', 'cpu/cpu.cfs_period_us': '100000'}, 2),
-    ],
-)
-def test_no_more_threads_than_the_container_may_use(
-    tmp_path, monkeypatch, files, share
-):
-    monkeypatch.setattr('os.sched_getaffinity', lambda _: set(range(6)), raising=False)
-    for name, content in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f'{content}\n')
-    assert usable_cpus(tmp_path) == share

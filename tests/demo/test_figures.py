@@ -1,9 +1,9 @@
 import numpy as np
 from PIL import Image
 
-from volo.datasets.shapes import SEGMENTATION_PALETTE
-from volo.demo.figures import draw_curves, draw_predictions
-from volo.engine.curves import Curve
+from demo.figures import draw_curves, draw_predictions
+from demo.shapes import SEGMENTATION_PALETTE
+from volo.visualization.curves import Curve
 
 
 def test_curves_of_all_runs_are_drawn(tmp_path):
@@ -11,8 +11,8 @@ def test_curves_of_all_runs_are_drawn(tmp_path):
     segmentors = {n: {'loss': curve, 'mIoU': curve} for n in ('a', 'b')}
     classifier = {'loss': curve, 'accuracy/top1': curve}
     draw_curves(classifier, segmentors, tmp_path / 'curves.png')
-    picture = Image.open(tmp_path / 'curves.png').convert('RGB')
-    assert picture.width > 800 and len(picture.getcolors(1 << 22)) > 20
+    image = Image.open(tmp_path / 'curves.png').convert('RGB')
+    assert image.width > 800 and len(image.getcolors(1 << 22)) > 20
 
 
 def test_a_training_without_logged_losses_is_drawn_too(tmp_path):
@@ -22,14 +22,14 @@ def test_a_training_without_logged_losses_is_drawn_too(tmp_path):
 
 
 def test_masks_are_drawn_in_the_palette_and_wrong_names_in_red(tmp_path):
-    pictures = [tmp_path / f'{number}.png' for number in range(3)]
-    for path in pictures:
+    images = [tmp_path / f'{number}.png' for number in range(3)]
+    for path in images:
         Image.new('RGB', (8, 8), (1, 2, 3)).save(path)
     masks = {'truth': [np.full((8, 8), label) for label in (1, 2, 3)]}
 
     def drawn(predicted):
         path = tmp_path / 'predictions.png'
-        draw_predictions(pictures, [(predicted, 'ring')] * 3, masks, path)
+        draw_predictions(images, [(predicted, 'ring')] * 3, masks, path)
         with Image.open(path) as image:
             return {rgb for _, rgb in image.convert('RGB').getcolors(1 << 22)}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from volo.demo.pipeline import DemoOptions, DemoResults
+from demo.pipeline import DemoOptions, DemoResults
 from volo.errors import ConfigError
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from volo.demo.results import last_checkpoint, read_metric
-from volo.engine.curves import read_curves
+from demo.results import last_checkpoint, read_metric
 from volo.errors import DataError
+from volo.visualization.curves import read_curves
 
 
 def test_a_run_that_never_was_is_named(tmp_path):

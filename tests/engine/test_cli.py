@@ -16,7 +16,7 @@ class Broken(Dataset):
         return 2
 
     def __getitem__(self, index):
-        raise DataError(f'picture {index}: broken\nmend it')
+        raise DataError(f'image {index}: broken\nmend it')
 
 
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys):
@@ -88,5 +88,5 @@ def test_a_workers_error_reads_as_it_was_raised():
     )
     with pytest.raises(DataError) as raised:
         next(iter(loader))
-    assert first_message(raised.value) == 'picture 0: broken\nmend it'
+    assert first_message(raised.value) == 'image 0: broken\nmend it'
     assert first_message(DataError('plain')) == 'plain'

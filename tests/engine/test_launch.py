@@ -6,12 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from volo.engine import build_runner, load_config
-from volo.engine.launch import (
-    _adapt_to_cpu,
-    _init_gloo,
-    readable_errors,
-    train,
-)
+from volo.engine.launch import _adapt_to_cpu, _init_gloo, readable_errors, train
 from volo.engine.launch import test as evaluate
 from volo.errors import ConfigError, DataError
 from volo.paths import config_path

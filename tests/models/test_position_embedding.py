@@ -18,7 +18,7 @@ def cubic_weights(old, new):
     return weights
 
 
-def test_is_bicubic_with_half_pixel_centres():
+def test_is_bicubic_with_half_pixel_centers():
     torch.manual_seed(0)
     pos_embed = torch.randn(1, 14, 14, 3)
     expected = torch.einsum(

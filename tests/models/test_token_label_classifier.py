@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 
 from tests.synth_weights import DATA, manifest, synth_images, synth_state_dict
-from volo.checkpoints import convert_state_dict, to_official_layout
+from volo.checkpoints.layouts import convert_state_dict, to_official_layout
 from volo.errors import ConfigError, DataError
 from volo.models.mix_token import mix_tokens
 from volo.token_label import TokenLabel
@@ -116,27 +116,27 @@ def test_every_parameter_receives_a_gradient():
 def test_compiled_losses_and_gradients_are_the_same():
     model = classifier()
     compiled = torch.compile(model.forward, backend='aot_eager')
-    pictures = torch.rand(3, 3, 64, 64)
+    images = torch.rand(3, 3, 64, 64)
     for seed in range(2):  # another box, other label maps
         samples = [sample(i, seed=3 * seed + i) for i in range(3)]
         gradients = []
         for forward in (model.forward, compiled):
             np.random.seed(seed)
             model.zero_grad()
-            sum(forward(pictures, samples, mode='loss').values()).backward()
+            sum(forward(images, samples, mode='loss').values()).backward()
             gradients.append([p.grad.clone() for p in model.parameters()])
         torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
 
 
 def test_trains_under_bf16_autocast():
     model = classifier()
-    pictures = torch.rand(3, 3, 64, 64)
+    images = torch.rand(3, 3, 64, 64)
     samples = [sample(i, seed=i) for i in range(3)]
     losses = []
     for enabled in (False, True):
         np.random.seed(0)
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
-            losses.append(model.loss(pictures, samples))
+            losses.append(model.loss(images, samples))
     sum(losses[1].values()).backward()
     for name, value in losses[0].items():
         assert losses[1][name].dtype == torch.float32
@@ -150,10 +150,10 @@ def test_plain_labels_without_mixing_are_the_heads_own_loss(smoothing):
         model.head.loss_module = MODELS.build(
             dict(type='LabelSmoothLoss', label_smooth_val=smoothing, mode='original')
         )
-    pictures = torch.rand(4, 3, 64, 64)
+    images = torch.rand(4, 3, 64, 64)
     samples = [sample(i, token_label=False) for i in range(4)]
-    losses = model.loss(pictures, samples)
-    expected = model.head.loss(model.extract_feat(pictures), samples)
+    losses = model.loss(images, samples)
+    expected = model.head.loss(model.extract_feat(images), samples)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)
 
@@ -173,7 +173,7 @@ def test_a_sample_without_a_map_trains_on_its_label():
         torch.testing.assert_close(dense[1], label.expand(dense[1].shape))
 
 
-def test_targets_of_padded_pictures_stay_under_their_tokens():
+def test_targets_of_padded_images_stay_under_their_tokens():
     # 40 pixels are two and a half tokens of 16, so the third covers cells 32 to 47.
     model = classifier(label_smooth_val=0.0)
     scores = np.full((1, 1, 40), 50.0, np.float16)
@@ -193,12 +193,12 @@ def test_mix_token_mixes_targets_as_it_mixes_tokens():
     model.head.soft_loss = lambda feats, cls, tokens: seen.update(
         cls=cls, tokens=tokens
     )
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     targets = [t for i in (1, 2) for t in [sample(i, token_label=False)]]
-    cls_targets, token_targets = model.make_targets(targets, pictures, (4, 4))
+    cls_targets, token_targets = model.make_targets(targets, images, (4, 4))
     mask = torch.zeros(4, 4, dtype=torch.bool)
     mask[1:3, 2:] = True
-    model.loss_from_targets(pictures, cls_targets, token_targets, mask)
+    model.loss_from_targets(images, cls_targets, token_targets, mask)
     best = seen['tokens'].to_dense(20).argmax(dim=-1).view(2, 4, 4)
     assert (best[0] == torch.where(mask, 2, 1)).all()
     assert (best[1] == torch.where(mask, 1, 2)).all()
@@ -209,12 +209,12 @@ def test_mix_token_mixes_targets_as_it_mixes_tokens():
 
 def test_label_maps_that_do_not_fit_are_named():
     model = classifier(num_classes=10)
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     with pytest.raises(DataError, match=r'cat\.jpg has class 1\d, but .*num_classes'):
-        model.loss(pictures, [sample(0), sample(1)])
+        model.loss(images, [sample(0), sample(1)])
     odd = sample(1, num_classes=10, shape=(3, 7, 7))
     with pytest.raises(DataError, match=r'cat\.jpg has shape \(3, 7, 7\)'):
-        model.loss(pictures, [sample(0, num_classes=10), odd])
+        model.loss(images, [sample(0, num_classes=10), odd])
 
 
 def test_what_cannot_be_combined_is_refused():

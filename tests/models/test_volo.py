@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
 
-from volo.checkpoints import convert_state_dict
+from volo.checkpoints.layouts import convert_state_dict
 from volo.errors import CheckpointError, ConfigError
 from volo.models import VOLO, resize_pos_embed
 
@@ -18,7 +18,7 @@ def test_one_class_in_every_registry(registry):
 
 
 @pytest.mark.parametrize('height, width', [(250, 333), (97, 180), (1024, 512), (1, 17)])
-def test_maps_of_any_picture_size(height, width):
+def test_maps_of_any_image_size(height, width):
     backbone = VOLO(arch='tiny', out_indices=ALL).eval()
     with torch.no_grad():
         maps = backbone(torch.rand(1, 3, height, width))
@@ -32,11 +32,11 @@ def test_maps_of_any_picture_size(height, width):
 def test_padding_is_zeros_right_and_below():
     torch.manual_seed(0)
     backbone = VOLO(arch='tiny', out_indices=ALL).eval()
-    picture = torch.rand(1, 3, 50, 70)
+    image = torch.rand(1, 3, 50, 70)
     padded = torch.zeros(1, 3, 64, 80)
-    padded[..., :50, :70] = picture
+    padded[..., :50, :70] = image
     with torch.no_grad():
-        for ours, whole in zip(backbone(picture), backbone(padded), strict=True):
+        for ours, whole in zip(backbone(image), backbone(padded), strict=True):
             rows, columns = ours.shape[-2:]
             torch.testing.assert_close(ours, whole[..., :rows, :columns])
 
@@ -44,11 +44,11 @@ def test_padding_is_zeros_right_and_below():
 def test_out_indices_choose_and_order():
     torch.manual_seed(0)
     backbone = VOLO(arch='tiny', out_indices=ALL).eval()
-    picture = torch.rand(1, 3, 32, 32)
+    image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        everything = backbone(picture)
+        everything = backbone(image)
         backbone.out_indices = (2, 0)
-        some = backbone(picture)
+        some = backbone(image)
     assert torch.equal(some[0], everything[2]) and torch.equal(some[1], everything[0])
     assert VOLO(arch='tiny', out_indices=-1).out_indices == (3,)
 
@@ -139,9 +139,9 @@ def test_pos_embed_is_resized_on_the_fly_and_on_load():
     large = VOLO(arch='tiny', img_size=(96, 128)).eval()
     large.load_state_dict(small.state_dict())
     assert torch.equal(large.pos_embed, resize_pos_embed(small.pos_embed, (6, 8)))
-    picture = torch.rand(1, 3, 96, 128)
+    image = torch.rand(1, 3, 96, 128)
     with torch.no_grad():
-        torch.testing.assert_close(small(picture), large(picture))
+        torch.testing.assert_close(small(image), large(image))
 
 
 def test_other_input_channels():
@@ -174,7 +174,7 @@ def test_logits_equal_those_of_timm(arch, size):
 
     torch.manual_seed(0)
     theirs = timm.create_model(f'volo_{arch}_224', img_size=size).eval()
-    # Untrained normalisations are the identity: shake them.
+    # Untrained normalizations are the identity: shake them.
     for parameter in (*theirs.parameters(), *theirs.buffers()):
         if parameter.ndim == 1:
             parameter.data.add_(torch.rand_like(parameter) * 0.1)
@@ -182,15 +182,15 @@ def test_logits_equal_those_of_timm(arch, size):
         dict(backbone=VOLO(arch=arch, img_size=size), head=VOLOHead(arch=arch))
     ).eval()
     ours.load_state_dict(convert_state_dict(theirs.state_dict()))
-    picture = torch.randn(1, 3, size, size)
+    image = torch.randn(1, 3, size, size)
     with torch.no_grad():
-        logits = ours['head'](ours['backbone'](picture))
-        torch.testing.assert_close(logits, theirs(picture), atol=1e-4, rtol=0)
+        logits = ours['head'](ours['backbone'](image))
+        torch.testing.assert_close(logits, theirs(image), atol=1e-4, rtol=0)
 
 
 def test_backbone_compiles_into_one_graph():
     backbone = VOLO(arch='tiny').eval()
-    picture = torch.rand(1, 3, 64, 80)
+    image = torch.rand(1, 3, 64, 80)
     graph = torch.compile(backbone, backend='eager', fullgraph=True)
     with torch.no_grad():
-        torch.testing.assert_close(graph(picture), backbone(picture))
+        torch.testing.assert_close(graph(image), backbone(image))

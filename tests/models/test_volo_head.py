@@ -9,7 +9,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 
 from tests.synth_weights import synth_images, synth_state_dict
-from volo.checkpoints import convert_state_dict
+from volo.checkpoints.layouts import convert_state_dict
 from volo.models import VOLOHead
 
 DATA = Path(__file__).parents[1] / 'data'

@@ -105,7 +105,7 @@ def window_of(kernel_size, stride, padding):
 @pytest.mark.parametrize(
     'size, heads, head_dim, window',
     [
-        # More than one program, and a program over two pictures.
+        # More than one program, and a program over two images.
         ((2, 5, 6), 2, 32, (3, 2, 1)),
         ((1, 4, 5), 1, 6, (3, 1, 1)),
         ((1, 5, 3), 1, 16, (5, 2, 2)),

@@ -32,13 +32,13 @@ def scope():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six pictures of two classes, and a label map of each, 3 x 4 cells."""
+    """Six images of two classes, and a label map of each, 3 x 4 cells."""
     rng = np.random.RandomState(0)
     for i in range(6):
         name = f'{"ab"[i % 2]}/{i}'
-        picture = tmp_path / f'train/{name}.png'
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.randint(0, 255, (40, 50, 3), dtype=np.uint8)).save(picture)
+        image = tmp_path / f'train/{name}.png'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.randint(0, 255, (40, 50, 3), dtype=np.uint8)).save(image)
         classes = np.full((2, 3, 4), i)
         label_map = LabelMap(rng.randn(2, 3, 4).astype(np.float16), classes)
         write_label_map(tmp_path / f'maps/{name}.pt', label_map)
@@ -57,7 +57,7 @@ def build(folder, pipeline=PIPELINE, **options):
     )
 
 
-def test_every_picture_comes_with_its_map_and_geometry(folder):
+def test_every_image_comes_with_its_map_and_geometry(folder):
     np.random.seed(0)
     dataset = build(folder)
     assert len(dataset) == 6

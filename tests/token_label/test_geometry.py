@@ -1,4 +1,4 @@
-"""Painted pictures: what a token shows must be what its target says."""
+"""Painted images: what a token shows must be what its target says."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from volo.token_label.geometry import StartGeometry, track
 from volo.token_label.targets import label_map_targets
 
 CLASSES = 27
-# Far from each other and from the fill colour.
+# Far from each other and from the fill color.
 PALETTE = np.stack(np.meshgrid(*[[0, 127, 255]] * 3), axis=-1).reshape(-1, 3)
 FILL = (60, 190, 60)
 TOKENS, PIXELS = 7, 16
@@ -90,7 +90,7 @@ def build(transforms):
 
 
 def paint(rng):
-    """A picture of blocks of colour, higher than wide, and the label map of it."""
+    """An image of blocks of color, higher than wide, and the label map of it."""
     blocks = rng.permutation(CLASSES)[:12].reshape(4, 3)
     label_map = blocks.repeat(5, axis=0).repeat(5, axis=1)  # 20 x 15 cells
     pixels = label_map.repeat(14, axis=0).repeat(14, axis=1)
@@ -98,15 +98,15 @@ def paint(rng):
 
 
 def agreement(transforms, rng, published_axes=False):
-    """Compare tokens that show one colour with their targets.
+    """Compare tokens that show one color with their targets.
 
     Returns:
         Tokens that show a class; those of them whose target is that class; tokens that
         show none; those of them whose target prefers no class.
     """
-    picture, label_map = paint(rng)
+    image, label_map = paint(rng)
     pipeline = Compose([StartGeometry(), *track(build(transforms), published_axes)])
-    results = pipeline(dict(img=picture, img_shape=picture.shape[:2]))
+    results = pipeline(dict(img=image, img_shape=image.shape[:2]))
     geometry = results['geometry']
     scores = torch.full((1, 1, *label_map.shape), 9.0)
     targets = label_map_targets(
@@ -120,8 +120,8 @@ def agreement(transforms, rng, published_axes=False):
     ).to_dense(CLASSES)[0]
     tokens = results['img'].reshape(TOKENS, PIXELS, TOKENS, PIXELS, 3)
     tokens = tokens.swapaxes(1, 2).reshape(TOKENS**2, PIXELS**2, 1, 3)
-    colours = np.vstack([PALETTE, [FILL]])
-    nearest = ((tokens - colours.astype(float)) ** 2).sum(-1).argmin(-1)
+    colors = np.vstack([PALETTE, [FILL]])
+    nearest = ((tokens - colors.astype(float)) ** 2).sum(-1).argmin(-1)
     shown = np.array([np.bincount(row, minlength=CLASSES + 1) for row in nearest])
     shown = shown / PIXELS**2
     pure = shown[:, :CLASSES].max(1) > 0.95
@@ -161,18 +161,18 @@ def test_published_axes_leave_all_but_crops_alone():
     assert total[0] > 30 and total[1] == total[0]
 
 
-def test_pictures_are_the_same_as_without_tracking():
-    picture, _ = paint(np.random.RandomState(0))
+def test_images_are_the_same_as_without_tracking():
+    image, _ = paint(np.random.RandomState(0))
     recipe = CHAINS['everything']
     for seed in range(10):
         np.random.seed(seed)
-        plain = Compose(build(recipe))(dict(img=picture))['img']
+        plain = Compose(build(recipe))(dict(img=image))['img']
         np.random.seed(seed)
         pipeline = Compose([StartGeometry(), *track(build(recipe))])
-        assert (pipeline(dict(img=picture))['img'] == plain).all()
+        assert (pipeline(dict(img=image))['img'] == plain).all()
 
 
-def test_the_recipes_colour_policies_are_known():
+def test_the_recipes_color_policies_are_known():
     recipe = dict(
         type='RandAugment',
         policies='timm_increasing',
@@ -193,7 +193,7 @@ class Harmless(Unknown):
 
 
 class Upside(BaseTransform):
-    """Turns half of the pictures upside down, and tells."""
+    """Turns half of the images upside down, and tells."""
 
     @cache_randomness
     def draw(self):

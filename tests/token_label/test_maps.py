@@ -1,4 +1,5 @@
 import os
+import pathlib
 import pickle
 
 import numpy as np
@@ -140,19 +141,18 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path, old = tmp_path / 'x.pt', label_map()
     write_label_map(path, old)
 
-    def disk_full(tensor, path):
-        path.write_bytes(b'half a fi')
-        raise OSError('No space left on device')
+    def interrupted(path, _):
+        raise OSError('Stale file handle')
 
-    monkeypatch.setattr(torch, 'save', disk_full)
-    with pytest.raises(DataError, match='x.pt cannot be written: No space left'):
+    monkeypatch.setattr(pathlib.Path, 'replace', interrupted)
+    with pytest.raises(DataError, match='x.pt cannot be written: Stale file handle'):
         write_label_map(path, label_map((1, 2, 2)))
     assert os.listdir(tmp_path) == ['x.pt']
     assert_same(read_label_map(path), old)
 
 
 @pytest.mark.parametrize(
-    'picture, root, key',
+    'image, root, key',
     [
         ('data/train/n01/n01_5.JPEG', 'data/train', 'n01/n01_5'),
         ('data/train/n01/n01_5.JPEG', 'data/train/', 'n01/n01_5'),
@@ -163,14 +163,14 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         ('n.01/noextension', '', 'n.01/noextension'),
     ],
 )
-def test_key_is_the_path_below_the_root(picture, root, key):
-    assert label_key(picture, root) == key
+def test_key_is_the_path_below_the_root(image, root, key):
+    assert label_key(image, root) == key
 
 
-@pytest.mark.parametrize('picture', ['data/val/a.jpg', 'data/training/a.jpg', 'a.jpg'])
-def test_key_of_a_picture_elsewhere(picture):
-    with pytest.raises(DataError, match=f'{picture} is not below data/train'):
-        label_key(picture, 'data/train')
+@pytest.mark.parametrize('image', ['data/val/a.jpg', 'data/training/a.jpg', 'a.jpg'])
+def test_key_of_an_image_elsewhere(image):
+    with pytest.raises(DataError, match=f'{image} is not below data/train'):
+        label_key(image, 'data/train')
 
 
 def test_folder_lists_and_reads_its_maps(tmp_path):

@@ -10,11 +10,7 @@ from torch.utils.data import DataLoader
 
 from tests.packed_store import KEYS, SHAPE, assert_same, label_map, write_all
 from volo.errors import DataError, MissingLabelMapError
-from volo.token_label.maps import (
-    LabelMapFolder,
-    read_label_map,
-    write_label_map,
-)
+from volo.token_label.maps import LabelMapFolder, read_label_map, write_label_map
 from volo.token_label.packed import PackedLabelMaps, is_packed, open_label_maps
 from volo.token_label.packed_writer import PackedWriter
 
@@ -64,7 +60,7 @@ def test_missing_key(store, key):
         PackedLabelMaps(store).read(key)
 
 
-class Pictures:
+class Images:
     def __init__(self, maps):
         self.maps = maps
 
@@ -78,7 +74,7 @@ class Pictures:
 def test_workers_of_a_loader_read(store):
     maps = PackedLabelMaps(store)
     loader = DataLoader(
-        Pictures(maps), batch_size=5, num_workers=2, collate_fn=list, shuffle=False
+        Images(maps), batch_size=5, num_workers=2, collate_fn=list, shuffle=False
     )
     found = list(itertools.chain.from_iterable(loader))
     assert len(found) == 4 * len(KEYS)

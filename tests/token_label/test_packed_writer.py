@@ -6,9 +6,7 @@ import pytest
 
 from tests.packed_store import KEYS, SHAPE, assert_same, label_map, write_all
 from volo.errors import ConfigError, DataError
-from volo.token_label.maps import (
-    LabelMap,
-)
+from volo.token_label.maps import LabelMap
 from volo.token_label.packed import PackedLabelMaps
 from volo.token_label.packed_writer import WRITES_PER_FLUSH, PackedWriter
 

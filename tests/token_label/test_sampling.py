@@ -14,7 +14,7 @@ def crop(left, top, width, height):
 
 
 def turn(degrees, zoom=1.0):
-    """Turn about the middle; a zoom above 1 shows more than the picture."""
+    """Turn about the middle; a zoom above 1 shows more than the image."""
     a = np.deg2rad(degrees)
     turned = zoom * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
     matrix = np.eye(3)
@@ -101,7 +101,7 @@ def test_the_mean_lies_in_the_middle_of_the_token(matrix):
     np.testing.assert_allclose(torch.stack([x, y]), middles[:2], atol=1e-5)
 
 
-def test_pictures_of_a_batch_do_not_mind_each_other():
+def test_images_of_a_batch_do_not_mind_each_other():
     matrices = np.stack([turn(30), crop(0.4, 0.4, 0.1, 0.1), turn(5, 1.8)])
     frames = np.stack([np.eye(3), crop(0.5, 0, 1, 1), np.eye(3)])[:, None]
     together = dense(matrices, frames, (4, 3), (7, 8))
@@ -111,7 +111,7 @@ def test_pictures_of_a_batch_do_not_mind_each_other():
 
 
 def test_points_outside_count_as_nothing():
-    # The right half of the picture lies to the left of the frame.
+    # The right half of the image lies to the left of the frame.
     turned = np.eye(3)[None]
     frame = np.eye(3)[None, None].copy()
     frame[..., 0, 2] = 0.5
@@ -123,7 +123,7 @@ def test_points_outside_count_as_nothing():
 
 
 @pytest.mark.parametrize('degrees, zoom', [(0, 1.25), (30, 1.0), (45, 1.5)])
-def test_weights_add_up_to_the_part_that_shows_the_picture(degrees, zoom):
+def test_weights_add_up_to_the_part_that_shows_the_image(degrees, zoom):
     matrix = turn(degrees, zoom)
     total = dense(matrix[None], matrix[None, None], (4, 4), (64, 64))[0].sum(1)
     # 200 x 200 points a token, for its part by area.

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.dense import dense_label_map_targets
 from tests.synth_weights import DATA
-from volo.benchmark.dense import dense_label_map_targets
 from volo.token_label.targets import (
     SoftTargets,
     ground_truth_targets,

@@ -43,7 +43,7 @@ def test_clean_and_ignored_data_end_in_0(tmp_path, capsys, check):
     assert 'No findings.' in capsys.readouterr().out
     (tmp_path / 'data/images/train/ring/ring_0000.webp').touch()
     assert check(config, '--workers', 0) == 1
-    ignored = ('--ignore', 'picture-left-out')
+    ignored = ('--ignore', 'image-left-out')
     assert check(config, '--workers', 0, *ignored) == 0
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from tests.bad_checkpoints import BROKEN, MALICIOUS, make_broken, make_malicious
 from tests.classifier import build
 from tests.synth_weights import synth_state_dict
-from volo.checkpoints import read_checkpoint, to_official_layout
+from volo.checkpoints.layouts import to_official_layout
+from volo.checkpoints.reading import read_checkpoint
 from volo.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]

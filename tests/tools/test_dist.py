@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.toy import ROOT, run_tool
-from volo.engine.curves import read_curves
+from volo.visualization.curves import read_curves
 
 pytestmark = pytest.mark.slow
 

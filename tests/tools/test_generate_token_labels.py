@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.toy import ROOT, run_tool
+from volo.annotators.annotator_mmpretrain import build_mmpretrain_annotator
 from volo.errors import VoloError
 from volo.token_label import LabelMapFolder
-from volo.token_label.annotator_mmpretrain import build_mmpretrain_annotator
 from volo.token_label.packed import PackedLabelMaps
 
 TOOL = ROOT / 'tools/generate_token_labels.py'
@@ -29,12 +29,12 @@ def main(monkeypatch):
 
 
 @pytest.fixture
-def pictures(toy):
+def images(toy):
     return toy / 'data/images/val'
 
 
-def test_random_weights_annotate_the_toy_pictures(main, pictures, tmp_path, capsys):
-    main(pictures, tmp_path, *RANDOM, '--input-size', 64, '--top-k', 2)
+def test_random_weights_annotate_the_toy_images(main, images, tmp_path, capsys):
+    main(images, tmp_path, *RANDOM, '--input-size', 64, '--top-k', 2)
     assert capsys.readouterr().out == (
         f'{tmp_path}: 7 label maps (7 new) of 4 x 4 cells, 2 classes each; '
         "annotator's top-1: not known: 7 class folders, but the annotator has 1000 "
@@ -43,11 +43,11 @@ def test_random_weights_annotate_the_toy_pictures(main, pictures, tmp_path, caps
     assert len(list(LabelMapFolder(tmp_path).keys())) == 7
 
 
-def test_a_classifier_of_this_project_annotates(main, toy, pictures, tmp_path, capsys):
+def test_a_classifier_of_this_project_annotates(main, toy, images, tmp_path, capsys):
     config, checkpoint = toy / 'classify.py', tmp_path / 'it.pth'
     torch.save(build_mmpretrain_annotator(config, None).model.state_dict(), checkpoint)
     options = ['--config', config, '--checkpoint', checkpoint, '--packed']
-    main(pictures, tmp_path / 'maps', *options, '--workers', 0)
+    main(images, tmp_path / 'maps', *options, '--workers', 0)
     assert capsys.readouterr().out.endswith('of the 7 new\n')
     store = PackedLabelMaps(tmp_path / 'maps')
     assert len(store) == 7 and store.num_classes == 7
@@ -55,12 +55,12 @@ def test_a_classifier_of_this_project_annotates(main, toy, pictures, tmp_path, c
 
 @pytest.mark.slow
 @pytest.mark.parametrize('packed', [False, True])
-def test_two_ranks_write_what_one_writes(main, pictures, tmp_path, capsys, packed):
+def test_two_ranks_write_what_one_writes(main, images, tmp_path, capsys, packed):
     options = [*RANDOM, '--batch-size', '1', '--num-classes', '7']
     options += ['--packed'] * packed
-    main(pictures, tmp_path / 'one', *options)
+    main(images, tmp_path / 'one', *options)
     launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    arguments = [TOOL, pictures, tmp_path / 'two', *options, '--launcher', 'pytorch']
+    arguments = [TOOL, images, tmp_path / 'two', *options, '--launcher', 'pytorch']
     done = subprocess.run(
         [sys.executable, *launch, *map(str, arguments), '--device', 'cpu'],
         capture_output=True,
@@ -92,16 +92,16 @@ def test_two_ranks_write_what_one_writes(main, pictures, tmp_path, capsys, packe
         ([*RANDOM, '--top-k', '1001'], '--top-k 1001'),
     ],
 )
-def test_options_that_do_not_go_together(main, pictures, tmp_path, arguments, message):
+def test_options_that_do_not_go_together(main, images, tmp_path, arguments, message):
     with pytest.raises(VoloError, match=message):
-        main(pictures, tmp_path / 'maps', *arguments)
+        main(images, tmp_path / 'maps', *arguments)
     assert not (tmp_path / 'maps').exists()
 
 
-def test_without_network_the_error_says_to_give_a_checkpoint(pictures, tmp_path):
+def test_without_network_the_error_says_to_give_a_checkpoint(images, tmp_path):
     offline = dict(HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path), TORCH_HOME=str(tmp_path))
     done = run_tool(
-        TOOL.name, pictures, tmp_path / 'maps', '--timm', 'test_vit', **offline
+        TOOL.name, images, tmp_path / 'maps', '--timm', 'test_vit', **offline
     )
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     line = done.stderr.splitlines()[-1]
@@ -109,11 +109,11 @@ def test_without_network_the_error_says_to_give_a_checkpoint(pictures, tmp_path)
     assert line.endswith('give them with --checkpoint')
 
 
-def test_a_broken_picture_is_named_in_one_line(tmp_path):
+def test_a_broken_image_is_named_in_one_line(tmp_path):
     (tmp_path / 'a').mkdir()
-    (tmp_path / 'a' / 'broken.jpg').write_bytes(b'no picture')
+    (tmp_path / 'a' / 'broken.jpg').write_bytes(b'no image')
     options = [*RANDOM[:-1], '1', '--input-size', '64']  # The worker's own error.
     done = run_tool(TOOL.name, tmp_path, tmp_path / 'maps', *options)
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     (line,) = [x for x in done.stderr.splitlines() if x.startswith('error: ')]
-    assert 'broken.jpg: broken picture (not a picture)' in line
+    assert 'broken.jpg: broken image (not an image)' in line

@@ -1,4 +1,4 @@
-"""Pictures that turn into NaN, in the real commands."""
+"""Images that turn into NaN, in the real commands."""
 
 import math
 import re
@@ -6,14 +6,14 @@ import re
 import pytest
 
 from tests.toy import run_tool
-from volo.engine.curves import read_curves
+from volo.visualization.curves import read_curves
 
 pytestmark = pytest.mark.slow
 
 CONFIG = """
 _base_ = ['{toy}/classify.py']
 custom_imports = dict(
-    imports=['volo', 'volo.engine.non_finite', 'tests.poison'],
+    imports=['volo', 'volo.engine.hooks.non_finite', 'tests.poison'],
     allow_failed_imports=False,
 )
 train_pipeline = [

@@ -29,9 +29,9 @@ train_dataloader = dict(
 def config(toy, tmp_path):
     """The toy classifier's data with label maps drawn at random."""
     rng = np.random.RandomState(0)
-    pictures = toy / 'data/images/train'
-    for picture in pictures.glob('*/*'):
-        name = picture.relative_to(pictures).with_suffix('.pt')
+    images = toy / 'data/images/train'
+    for image in images.glob('*/*'):
+        name = image.relative_to(images).with_suffix('.pt')
         classes = rng.randint(0, 7, (2, 3, 3))
         scores = rng.rand(2, 3, 3)
         write_label_map(tmp_path / 'maps' / name, LabelMap(scores, classes))
@@ -40,7 +40,7 @@ def config(toy, tmp_path):
     return path
 
 
-def test_draws_pictures(config, tmp_path):
+def test_draws_images(config, tmp_path):
     done = run_tool('show_token_labels.py', config, tmp_path / 'out', '--count', 3)
     assert done.returncode == 0, done.stderr
     drawings = list((tmp_path / 'out').glob('*.png'))

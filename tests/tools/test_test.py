@@ -49,10 +49,8 @@ def test_draws_predictions(trained, tmp_path, task, last, flags):
         *flags,
     )
     assert done.returncode == 0, done.stderr
-    pictures = [
-        p for p in (tmp_path / 'show').rglob('*') if p.suffix in ('.png', '.jpg')
-    ]
-    assert len(pictures) == 7
+    images = [p for p in (tmp_path / 'show').rglob('*') if p.suffix in ('.png', '.jpg')]
+    assert len(images) == 7
 
 
 class Malicious:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.toy import run_tool
-from volo.checkpoints import read_checkpoint
-from volo.engine.curves import read_curves
+from volo.checkpoints.reading import read_checkpoint
 from volo.models import VOLO
+from volo.visualization.curves import read_curves
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_accumulates_scales_the_learning_rate_and_trains_in_bfloat16(toy, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     output = done.stdout + done.stderr
-    # An update sees 2 x 7 pictures, the base is 28: half the rate.
+    # An update sees 2 x 7 images, the base is 28: half the rate.
     assert 'lr: 5.0000e-05' in output
     assert "type='BFloat16OptimWrapper'" in output
     losses = read_curves(tmp_path)['loss'].values
@@ -129,7 +129,7 @@ def test_a_broken_sample_is_one_clear_error_from_a_worker(toy, tmp_path):
         f'train_dataloader.dataset.data_root={tmp_path / "data"}',
         'train_dataloader.num_workers=1',
     )
-    assert '/data/masks/train/' in error and '.png: broken picture' in error
+    assert '/data/masks/train/' in error and '.png: broken image' in error
 
 
 @pytest.mark.parametrize(

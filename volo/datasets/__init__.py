@@ -1,4 +1,4 @@
-"""Data sets and transforms that name the file at fault."""
+"""Datasets and transforms that name the file at fault."""
 
 from .checked import ChecksFiles
 from .classification import ImageFolder, ImageNetFolder

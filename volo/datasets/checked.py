@@ -1,4 +1,4 @@
-"""Clear errors for missing and broken files, for any OpenMMLab data set."""
+"""Clear errors for missing and broken files, for any OpenMMLab dataset."""
 
 import logging
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from .streams import DrawsByPlace
 
 
 class ChecksFiles(DrawsByPlace):
-    """Mixin in front of an mmengine data set: its errors name folder and file.
+    """Mixin in front of an mmengine dataset: its errors name folder and file.
 
     Args:
         skip_broken: In training, take another sample, drawn at random, in place of one
             whose files are broken or do not fit. The first, tenth, hundredth ... skip
-            is logged. For ``train_dataloader`` alone: a data set in ``test_mode``
+            is logged. For ``train_dataloader`` alone: a dataset in ``test_mode``
             never skips, but one that is evaluated without that mode would.
-        args: As in the data set behind.
-        kwargs: As in the data set behind.
+        args: As in the dataset behind.
+        kwargs: As in the dataset behind.
     """
 
     def __init__(self, *args, skip_broken: bool = False, **kwargs) -> None:
@@ -56,10 +56,10 @@ class ChecksFiles(DrawsByPlace):
         try:
             samples = super().load_data_list()
         except (OSError, RuntimeError, AssertionError) as error:
-            raise DataError(f'{self._pictures()}: {error}') from error
+            raise DataError(f'{self._images()}: {error}') from error
         if not samples:
             raise DataError(
-                f'{self._pictures()}: no pictures found. Are suffix and folder right?'
+                f'{self._images()}: no images found. Are suffix and folder right?'
             )
         return samples
 
@@ -102,8 +102,8 @@ class ChecksFiles(DrawsByPlace):
                 raise DataError(str(finding)) from error
             raise
 
-    def _pictures(self) -> str:
-        """Return the folder that was searched for pictures."""
+    def _images(self) -> str:
+        """Return the folder that was searched for images."""
         return next(filter(None, self.data_prefix.values()), self.data_root)
 
 
@@ -111,11 +111,11 @@ def _refused_files(info: Mapping, loading: Loading) -> Finding | None:
     """Find what loading a sample would distort in silence; cheap for good files.
 
     Args:
-        info: What the data set knows of the sample.
-        loading: Of the data set.
+        info: What the dataset knows of the sample.
+        loading: Of the dataset.
     """
-    picture, mask = info.get('img_path'), info.get('seg_map_path')
-    deep = deep_file(picture) if picture and loading.eight_bits else None
+    image, mask = info.get('img_path'), info.get('seg_map_path')
+    deep = deep_file(image) if image and loading.eight_bits else None
     if deep or not mask:
         return deep
     if deep_file(mask):
@@ -126,9 +126,9 @@ def _refused_files(info: Mapping, loading: Loading) -> Finding | None:
 
 def _broken_file(info: Mapping) -> Finding | None:
     """Find the file of a sample that cannot be loaded."""
-    picture, mask = info.get('img_path'), info.get('seg_map_path')
-    for path in filter(None, (picture, mask)):
-        content = read_file(path) if path == picture else read_mask(path, picture)
+    image, mask = info.get('img_path'), info.get('seg_map_path')
+    for path in filter(None, (image, mask)):
+        content = read_file(path) if path == image else read_mask(path, image)
         if isinstance(content, Finding):
             return content
         finding = decoding_finding(path, content)

@@ -1,4 +1,4 @@
-"""Checks of one picture, for the guards of training and for the doctor."""
+"""Checks of one image, for the guards of training and for the doctor."""
 
 import contextlib
 import dataclasses
@@ -17,17 +17,31 @@ from PIL import Image
 
 from .findings import Finding
 
+#: Files that are taken for images, in lower case.
+IMAGE_SUFFIXES = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.bmp',
+    '.webp',
+    '.tif',
+    '.tiff',
+    '.ppm',
+    '.pgm',
+    '.gif',
+)
+
 _ORIENTATION = 0x0112  # tag of EXIF
 _DEEP_MODES = ('I', 'F')  # 32 bits; those of 16 bits are I;16, I;16B and so on
 
 
 @dataclasses.dataclass(frozen=True)
 class Loading:
-    """How a data set's pipeline reads its files.
+    """How a dataset's pipeline reads its files.
 
     Attributes:
-        eight_bits: Pictures become 8 bits a channel.
-        upright: Pictures are turned as EXIF says.
+        eight_bits: Images become 8 bits a channel.
+        upright: Images are turned as EXIF says.
         mask_backend: mmcv's decoder of the masks.
     """
 
@@ -37,7 +51,7 @@ class Loading:
 
     @classmethod
     def of(cls, dataset: BaseDataset) -> 'Loading':
-        """Look at the transforms of a data set."""
+        """Look at the transforms of a dataset."""
         eight_bits, upright, backend = False, True, 'pillow'
         for transform in dataset.pipeline.transforms:
             if isinstance(transform, LoadImageFromFile):
@@ -64,13 +78,13 @@ def read_file(path: str) -> bytes | Finding:
     except OSError as error:
         return Finding('file-broken', path, f'unreadable ({error.strerror or error})')
     if not content:
-        return Finding('file-broken', path, 'empty file (not a picture)')
+        return Finding('file-broken', path, 'empty file (not an image)')
     return content
 
 
 @contextlib.contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Open a picture; Pillow's warnings about its metadata are nobody's concern."""
+    """Open an image; Pillow's warnings about its metadata are nobody's concern."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(content)) as image:
@@ -78,7 +92,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def decoding_finding(path: str, content: bytes) -> Finding | None:
-    """Decode a picture to its last row, and verify what its format can tell.
+    """Decode an image to its last row, and verify what its format can tell.
 
     Args:
         path: Named in the finding.
@@ -94,11 +108,11 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
     # Given broken bytes, decoders raise whatever their parsers run into.
     except Exception as error:
         # Pillow names the buffer it was given, which says nothing to the user.
-        reason = 'not a picture' if 'cannot identify' in str(error) else str(error)
-        return Finding('file-broken', path, f'broken picture ({reason})')
+        reason = 'not an image' if 'cannot identify' in str(error) else str(error)
+        return Finding('file-broken', path, f'broken image ({reason})')
     problem = _jpeg_problem(content) if kind in ('JPEG', 'MPO') else ''
     if problem:
-        return Finding('file-broken', path, f'broken picture ({problem})')
+        return Finding('file-broken', path, f'broken image ({problem})')
     return None
 
 
@@ -121,16 +135,16 @@ def _jpeg_problem(content: bytes) -> str:
             os.close(stderr)
         file.seek(0)
         lines = file.read().decode(errors='replace').splitlines()
-    # Bytes between two segments are harmless, and common in pictures of phones.
+    # Bytes between two segments are harmless, and common in images of phones.
     lines = [line for line in lines if 'JPEG data' in line and 'extraneous' not in line]
     return lines[0] if lines else ''
 
 
-# --- Pictures ---
+# --- Images ---
 
 
 def depth_finding(path: str, image: Image.Image) -> Finding | None:
-    """Find more than 8 bits a channel, by the header: the picture is not loaded."""
+    """Find more than 8 bits a channel, by the header: the image is not loaded."""
     # Pillow reads RGB of 16 bits as RGB of 8, and says so only here.
     raw = str(image.tile[0].args) if image.tile else ''
     if image.mode.startswith('I;16') or ';16' in raw:
@@ -140,7 +154,7 @@ def depth_finding(path: str, image: Image.Image) -> Finding | None:
         found = f'32 bits a channel ({kind})'
     else:
         return None
-    return Finding('picture-depth', path, f'{found}, would load too dark or too bright')
+    return Finding('image-depth', path, f'{found}, would load too dark or too bright')
 
 
 def deep_file(path: str) -> Finding | None:
@@ -153,8 +167,8 @@ def deep_file(path: str) -> Finding | None:
         return None
 
 
-def picture_findings(path: str, content: bytes, loading: Loading) -> list[Finding]:
-    """Find what a whole picture would lose at loading."""
+def image_findings(path: str, content: bytes, loading: Loading) -> list[Finding]:
+    """Find what a whole image would lose at loading."""
     findings = []
     with _opened(content) as image:
         deep = depth_finding(path, image) if loading.eight_bits else None
@@ -163,9 +177,9 @@ def picture_findings(path: str, content: bytes, loading: Loading) -> list[Findin
         if image.mode in ('CMYK', 'LAB', 'HSV'):
             findings.append(
                 Finding(
-                    'picture-colour',
+                    'image-color',
                     path,
-                    f'{image.mode}, converted to RGB without its colour profile',
+                    f'{image.mode}, converted to RGB without its color profile',
                 )
             )
         if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
@@ -173,16 +187,16 @@ def picture_findings(path: str, content: bytes, loading: Loading) -> list[Findin
             share = (alpha < 255).mean()
             if share:
                 text = f'{share:.1%} of the pixels are transparent ({image.mode})'
-                findings.append(Finding('picture-alpha', path, text))
+                findings.append(Finding('image-alpha', path, text))
         # Phones put a second view into a JPEG (MPO), which is none of ours.
         frames = getattr(image, 'n_frames', 1)
         if frames > 1 and image.format != 'MPO':
-            findings.append(Finding('picture-frames', path, f'{frames} pictures'))
+            findings.append(Finding('image-frames', path, f'{frames} images'))
     return findings
 
 
-def picture_size(content: bytes, loading: Loading) -> tuple[int, int, int]:
-    """Return height, width and EXIF orientation (1: none) of a picture as loaded."""
+def image_size(content: bytes, loading: Loading) -> tuple[int, int, int]:
+    """Return height, width and EXIF orientation (1: none) of an image as loaded."""
     with _opened(content) as image:
         if image.format == 'TIFF':  # every decoder turns it, whatever is asked for
             image.load()

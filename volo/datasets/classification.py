@@ -1,4 +1,4 @@
-"""Data sets with one folder a class."""
+"""Datasets with one folder a class."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, and how the user mends it."""
+"""What can be wrong with a dataset, and how the user mends it."""
 
 import dataclasses
 from typing import NamedTuple
@@ -24,50 +24,46 @@ KINDS: dict[str, Kind] = {
     ),
     'skip-in-evaluation': Kind(
         'evaluation that leaves broken samples out',
-        "Set skip_broken in train_dataloader's data set alone",
+        "Set skip_broken in train_dataloader's dataset alone",
     ),
     'file-missing': Kind('missing files', 'Restore the file or remove the sample'),
     'file-broken': Kind(
-        'files that are no whole picture', 'Restore the file or remove the sample'
+        'files that are no whole image', 'Restore the file or remove the sample'
     ),
-    'mask-missing': Kind(
-        'pictures without mask', 'Add the mask, or remove the picture'
+    'mask-missing': Kind('images without mask', 'Add the mask, or remove the image'),
+    'image-missing': Kind('masks without image', 'Add the image, or remove the mask'),
+    'image-left-out': Kind(
+        'images that the config leaves out',
+        "Give the files the dataset's suffix (capitals count), or move them away",
     ),
-    'picture-missing': Kind(
-        'masks without picture', 'Add the picture, or remove the mask'
-    ),
-    'picture-left-out': Kind(
-        'pictures that the config leaves out',
-        "Give the files the data set's suffix (capitals count), or move them away",
-    ),
-    'picture-depth': Kind(
-        'pictures with more than 8 bits a channel, which training refuses',
+    'image-depth': Kind(
+        'images with more than 8 bits a channel, which training refuses',
         'Scale the values to 0..255 and save it with 8 bits a channel',
     ),
-    'picture-colour': Kind(
-        'pictures in other colours than RGB, which shift at loading',
-        "Convert it to RGB with its colour profile (Pillow's ImageCms)",
+    'image-color': Kind(
+        'images in other colors than RGB, which shift at loading',
+        "Convert it to RGB with its color profile (Pillow's ImageCms)",
     ),
-    'picture-alpha': Kind(
-        'pictures with transparent pixels, whose hidden colours training sees',
+    'image-alpha': Kind(
+        'images with transparent pixels, whose hidden colors training sees',
         'Paste it on the background it belongs to and save it as RGB',
     ),
-    'picture-frames': Kind(
-        'files of several pictures, of which training sees the first',
-        'Save the pictures one a file',
+    'image-frames': Kind(
+        'files of several images, of which training sees the first',
+        'Save the images one a file',
     ),
-    'picture-orientation': Kind(
-        'pictures that are turned at loading, while their masks are not',
-        'Save the picture upright (ImageOps.exif_transpose) and compare the mask',
+    'image-orientation': Kind(
+        'images that are turned at loading, while their masks are not',
+        'Save the image upright (ImageOps.exif_transpose) and compare the mask',
     ),
     'mask-size': Kind(
-        'masks of another size than their picture',
-        'A mask has one channel and the size of its picture',
+        'masks of another size than their image',
+        'A mask has one channel and the size of its image',
     ),
     'mask-channels': Kind(
-        'masks in colour',
-        'Write the number of each colour into one channel: '
-        'mask[(rgb == colour).all(-1)] = number',
+        'masks in color',
+        'Write the number of each color into one channel: '
+        'mask[(rgb == color).all(-1)] = number',
     ),
     'mask-depth': Kind(
         'masks with values that do not fit 8 bits; loading keeps the lowest 8',
@@ -79,17 +75,17 @@ KINDS: dict[str, Kind] = {
     ),
     'mask-labels': Kind(
         'labels that are no class',
-        "Mend the mask, or list the value in the data set's void_labels "
+        "Mend the mask, or list the value in the dataset's void_labels "
         '(SegmentationDataset)',
     ),
     'mask-binary': Kind(
         'masks of 0 and 255, where 255 means ignored',
-        "Set the data set's label_map={255: 1} in the config (SegmentationDataset), or "
+        "Set the dataset's label_map={255: 1} in the config (SegmentationDataset), or "
         'save the masks with 0 and 1',
     ),
     'label-range': Kind(
-        'pictures whose label is no class',
-        "Correct ann_file, or name all classes in the data set's metainfo",
+        'images whose label is no class',
+        "Correct ann_file, or name all classes in the dataset's metainfo",
     ),
     'class-folder-unnamed': Kind(
         'folders that are no class of the config',
@@ -107,18 +103,18 @@ KINDS: dict[str, Kind] = {
         'classes that never occur', 'Add samples of the class, or remove it'
     ),
     'duplicate': Kind(
-        'pictures of training in an evaluation split',
-        'Keep the picture in one of the splits',
+        'images of training in an evaluation split',
+        'Keep the image in one of the splits',
     ),
     'label-map-missing': Kind(
-        'pictures without label map', 'Make it with tools/generate_token_labels.py'
+        'images without label map', 'Make it with tools/generate_token_labels.py'
     ),
     'label-map-broken': Kind(
         'broken label maps', 'Make it again with tools/generate_token_labels.py'
     ),
     'label-map-classes': Kind(
         'label maps of other classes',
-        "Make the maps with an annotator of the data set's classes",
+        "Make the maps with an annotator of the dataset's classes",
     ),
 }
 

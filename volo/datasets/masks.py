@@ -5,20 +5,22 @@ from collections.abc import Mapping
 import mmcv
 import numpy as np
 
+from volo.errors import some
+
 from .checks import Loading, read_file
 from .findings import KINDS, Finding
 
 
-def read_mask(path: str, picture: str) -> bytes | Finding:
+def read_mask(path: str, image: str) -> bytes | Finding:
     """Return the bytes of a mask, or why there are none.
 
     Args:
         path: Of the mask.
-        picture: Path of its picture.
+        image: Path of its image.
     """
     content = read_file(path)
     if isinstance(content, Finding) and content.kind == 'file-missing':
-        return Finding('mask-missing', path, f'no such file, the mask of {picture}')
+        return Finding('mask-missing', path, f'no such file, the mask of {image}')
     return content
 
 
@@ -29,10 +31,10 @@ def decode_mask(path: str, content: bytes, loading: Loading) -> np.ndarray | Fin
             content, flag='unchanged', backend=loading.mask_backend
         )
     except Exception as error:  # decoders raise whatever they run into
-        return Finding('file-broken', path, f'broken picture ({error})')
+        return Finding('file-broken', path, f'broken image ({error})')
     if array is None:
         return Finding(
-            'file-broken', path, f'broken picture (not for {loading.mask_backend})'
+            'file-broken', path, f'broken image (not for {loading.mask_backend})'
         )
     return array.squeeze()
 
@@ -51,22 +53,22 @@ def mask_depth_finding(path: str, mask: np.ndarray) -> Finding | None:
 def shape_finding(
     path: str,
     mask: np.ndarray,
-    picture: str,
+    image: str,
     size: tuple[int, int],
     orientation: int = 1,
 ) -> Finding | None:
-    """Compare a mask with the size of its picture.
+    """Compare a mask with the size of its image.
 
     Args:
         path: Of the mask.
         mask: (H, W), or with channels (H, W, C).
-        picture: Path of the picture.
-        size: Height and width of the picture as it is loaded.
-        orientation: By which EXIF has turned the picture; 1 if it has not.
+        image: Path of the image.
+        size: Height and width of the image as it is loaded.
+        orientation: By which EXIF has turned the image; 1 if it has not.
     """
     axes = '(height, width)' if mask.ndim == 2 else '(height, width, channels)'
     text = (
-        f'the mask has shape {mask.shape} {axes}, its picture {picture} is '
+        f'the mask has shape {mask.shape} {axes}, its image {image} is '
         f'{size[0]}x{size[1]}'
     )
     if mask.ndim == 3:
@@ -81,7 +83,7 @@ def shape_finding(
         'mask-size',
         path,
         f'{text}, turned by its EXIF orientation {orientation}',
-        'Save the picture upright (ImageOps.exif_transpose), or turn the mask',
+        'Save the image upright (ImageOps.exif_transpose), or turn the mask',
     )
 
 
@@ -89,7 +91,7 @@ def label_table(info: Mapping) -> np.ndarray:
     """Return the label that each value of a mask (256,) is loaded as, uint8 (256,).
 
     Args:
-        info: What the data set knows of a sample: ``reduce_zero_label`` and
+        info: What the dataset knows of a sample: ``reduce_zero_label`` and
             ``label_map``, as mmseg's ``LoadAnnotations`` applies them.
     """
     table = np.arange(256, dtype=np.uint8)
@@ -107,7 +109,7 @@ def label_finding(path: str, counts: np.ndarray, info: Mapping) -> Finding | Non
     Args:
         path: Of the mask.
         counts: How many pixels have each label after loading, (256,).
-        info: What the data set knows of the sample: ``num_classes``,
+        info: What the dataset knows of the sample: ``num_classes``,
             ``ignore_index`` and what :func:`label_table` takes.
     """
     num_classes, ignore_index = info['num_classes'], info['ignore_index']
@@ -116,19 +118,13 @@ def label_finding(path: str, counts: np.ndarray, info: Mapping) -> Finding | Non
     if not labels.size:
         return None
     values = np.flatnonzero(np.isin(label_table(info), labels)).tolist()
-    renamed = '' if values == labels.tolist() else f' (in the file: {_listed(values)})'
+    renamed = '' if values == labels.tolist() else f' (in the file: {some(values, 8)})'
     word = 'label' if len(labels) == 1 else 'labels'
     return Finding(
         'mask-labels',
         path,
-        f'{word} {_listed(labels.tolist())} on {counts[labels].sum()} pixels{renamed}, '
+        f'{word} {some(labels.tolist(), 8)} on {counts[labels].sum()} pixels{renamed}, '
         f'but there are {num_classes} classes (0 to {num_classes - 1}) and '
         f'{ignore_index} means ignored',
         KINDS['mask-binary'].remedy if values == [255] else '',
     )
-
-
-def _listed(numbers: list[int], most: int = 8) -> str:
-    """Return numbers as a text that stays short."""
-    more = f' and {len(numbers) - most} more' if len(numbers) > most else ''
-    return ', '.join(map(str, numbers[:most])) + more

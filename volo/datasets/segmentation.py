@@ -1,4 +1,4 @@
-"""Data sets of pictures and masks."""
+"""Datasets of images and masks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ class _ChecksMasks(ChecksFiles):
 
 @DATASETS.register_module()
 class SegmentationDataset(_ChecksMasks, BaseSegDataset):
-    """Any folder of pictures with a folder of masks of the same names.
+    """Any folder of images with a folder of masks of the same names.
 
     Args:
         void_labels: Values in the masks that stand for "not labelled"; they become
@@ -46,7 +46,7 @@ class SegmentationDataset(_ChecksMasks, BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List pictures and masks.
+        """List images and masks.
 
         Raises:
             ConfigError: There are no classes.

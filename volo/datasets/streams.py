@@ -40,7 +40,7 @@ def seed_generators(seed: int, *place: int) -> int:
 
 
 class StreamIndex(int):
-    """Index of a sample in its data set that knows its place in the stream.
+    """Index of a sample in its dataset that knows its place in the stream.
 
     Attributes:
         seed: Of the run.
@@ -70,7 +70,7 @@ def seed_for(index: int) -> None:
 
 
 class DrawsByPlace:
-    """Mixin in front of a data set: samples are augmented as their place says."""
+    """Mixin in front of a dataset: samples are augmented as their place says."""
 
     def __getitem__(self, idx: int) -> dict:
         """Return a sample."""
@@ -79,7 +79,7 @@ class DrawsByPlace:
 
 
 class _Wrapper:
-    """A data set that is another one."""
+    """A dataset that is another one."""
 
     def __init__(self, dataset: dict | Dataset) -> None:
         if isinstance(dataset, dict):
@@ -100,9 +100,9 @@ class _Wrapper:
 
 @DATASETS.register_module()
 class StreamDataset(DrawsByPlace, _Wrapper):
-    """Lets any data set augment by the place in the stream, as those of VOLO do.
+    """Lets any dataset augment by the place in the stream, as those of VOLO do.
 
-    For the data sets of other libraries and for mmengine's ``RepeatDataset`` and the
+    For the datasets of other libraries and for mmengine's ``RepeatDataset`` and the
     like: ``dict(type='StreamDataset', dataset=dict(type='RepeatDataset', ...))``.
 
     Args:

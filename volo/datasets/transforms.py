@@ -11,7 +11,7 @@ from .masks import label_finding, shape_finding
 
 @TRANSFORMS.register_module()
 class CheckSegmentationSample(BaseTransform):
-    """Refuse a mask that does not belong to its picture, right after both are loaded.
+    """Refuse a mask that does not belong to its image, right after both are loaded.
 
     Otherwise a label out of range ends in an assertion of a GPU kernel that names
     nothing, and a mask of another size is accepted silently. Samples without a mask
@@ -22,7 +22,7 @@ class CheckSegmentationSample(BaseTransform):
         """Check ``gt_seg_map`` (H, W) against ``ori_shape`` and the classes.
 
         Raises:
-            DataError: Another size than the picture's, or a label out of range.
+            DataError: Another size than the image's, or a label out of range.
         """
         mask = results.get('gt_seg_map')
         if mask is None:

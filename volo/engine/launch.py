@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import datetime
-import difflib
 import inspect
 import logging
 import os
@@ -12,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from volo.errors import ConfigError, DataError
+from volo.errors import ConfigError, DataError, did_you_mean, require_rank
 
 from .resuming import settle_start
 
@@ -32,7 +32,7 @@ def load_config(
 ) -> Config:
     """Read a config and settle what the command line may override.
 
-    ``data_root`` among the options replaces the data root of every data set that
+    ``data_root`` among the options replaces the data root of every dataset that
     used the config's own ``data_root``.
 
     Args:
@@ -47,10 +47,7 @@ def load_config(
     """
     path = Path(path)
     if not path.is_file():
-        near = difflib.get_close_matches(
-            path.name, [p.name for p in path.parent.glob('*.py')], n=1
-        )
-        hint = f' Did you mean {path.parent / near[0]}?' if near else ''
+        hint = did_you_mean(str(path), map(str, path.parent.glob('*.py')))
         raise ConfigError(f'{path}: no such config file.{hint}')
     try:
         cfg = Config.fromfile(path)
@@ -62,9 +59,10 @@ def load_config(
     for key in options:
         name = key.split('.')[0]
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f' Did you mean {near[0]}?' if near else ''
-            raise ConfigError(f'--cfg-options {key}: {path} has no key {name}.{hint}')
+            raise ConfigError(
+                f'--cfg-options {key}: {path} has no key {name}.'
+                f'{did_you_mean(name, known)}'
+            )
     if 'data_root' in options:
         shared_root = cfg.get('data_root')
         given = tuple(f'{key}.' for key in options)  # and all that is below
@@ -176,12 +174,7 @@ def _init_gloo(launcher: str, dist_cfg: dict) -> None:
         _export_slurm_environment()
     elif launcher != 'pytorch':
         raise ConfigError(f'--launcher {launcher} needs GPUs: use pytorch or slurm')
-    missing = [name for name in ('RANK', 'WORLD_SIZE') if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f'--launcher {launcher}: {" and ".join(missing)} not in the environment; '
-            'start with tools/dist_train.sh, tools/slurm_train.sh or torchrun'
-        )
+    require_rank(launcher)
     timeout = dist_cfg.get('timeout', 1800)
     torch.distributed.init_process_group(
         'gloo', timeout=datetime.timedelta(seconds=timeout)
@@ -207,14 +200,14 @@ def _export_slurm_environment() -> None:
 
 @contextlib.contextmanager
 def readable_errors(cfg: Config) -> Iterator[None]:
-    """Turn what the registries and data sets raise into one clear error.
+    """Turn what the registries and datasets raise into one clear error.
 
     The Runner builds its parts when it needs them, so this is wrapped around all
     of its work; only errors that are known to come from the config pass as such.
 
     Raises:
         ConfigError: An unknown type or option.
-        DataError: A file or folder of a data set is missing.
+        DataError: A file or folder of a dataset is missing.
     """
     try:
         yield
@@ -292,7 +285,7 @@ def _refuse_skipping(cfg: Config) -> None:
     """Let no metric leave out the samples that it cannot read.
 
     Raises:
-        ConfigError: A data set of an evaluation has ``skip_broken``.
+        ConfigError: A dataset of an evaluation has ``skip_broken``.
     """
     for place, node in _walk(cfg.to_dict()):
         if place.startswith(('val_', 'test_')) and node.get('skip_broken'):
@@ -305,3 +298,34 @@ def _refuse_skipping(cfg: Config) -> None:
 def add_hook(cfg: Config, **hook: object) -> None:
     """Add a hook to those that a config has."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+
+
+def join_processes(launcher: str, device: str | None = None) -> torch.device:
+    """Join the other processes that ``torchrun`` started, and choose the device.
+
+    Args:
+        launcher: ``none`` or ``pytorch``.
+        device: As in ``torch.device``; None: a GPU if there is one.
+
+    Raises:
+        ConfigError: There is no such device, or ``torchrun`` did not start this.
+    """
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        chosen = torch.device(device)
+        if chosen.type == 'cuda' and launcher != 'none' and chosen.index is None:
+            chosen = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+            # Or the loader's pinned memory would occupy the first GPU for all.
+            torch.cuda.set_device(chosen)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ConfigError(f'--device {device} cannot be used: {reason}') from error
+    if launcher != 'none':
+        require_rank(launcher)
+        # On GPUs too: all that is exchanged is three numbers. While rank 0 verifies
+        # a large store, the others wait.
+        torch.distributed.init_process_group(
+            'gloo', timeout=datetime.timedelta(hours=12)
+        )
+    return chosen

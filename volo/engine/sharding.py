@@ -2,7 +2,9 @@
 
 from mmengine._strategy import FSDPStrategy
 from mmengine.device import get_device
-from mmengine.registry import STRATEGIES
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, STRATEGIES
+from mmengine.runner import FlexibleRunner
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -56,3 +58,29 @@ class VOLOFSDPStrategy(FSDPStrategy):
                 model=self.model, optim=optimizer, optim_state_dict=state_dict
             )
         )
+
+
+@HOOKS.register_module()
+class CountersAfterValidationHook(Hook):
+    """Let checkpoints that FlexibleRunner saves after a validation say where they are.
+
+    ``CheckpointHook`` saves once more when validation has found the best model. By
+    then the counters have been increased; FlexibleRunner adds one all the same, and a
+    run resumed from there would leave out an epoch or an iteration.
+    """
+
+    def __init__(self) -> None:
+        self.validating = False
+
+    def before_val(self, runner: FlexibleRunner) -> None:
+        """Note that the counters already count what is finished."""
+        self.validating = True
+
+    def after_val(self, runner: FlexibleRunner) -> None:
+        """Note that they do not."""
+        self.validating = False
+
+    def before_save_checkpoint(self, runner: FlexibleRunner, checkpoint: dict) -> None:
+        """Correct the counters that are about to be saved."""
+        if self.validating:
+            checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)

@@ -1,10 +1,12 @@
 """The arch table: every published VOLO, and a tiny one for CPUs."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 
-from volo.errors import ConfigError
+from volo.errors import ConfigError, did_you_mean
+
+#: Pixels per token of the transformer stages, the coarsest grid.
+PATCH_SIZE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +61,10 @@ def resolve_arch(arch: str | Mapping) -> Arch:
     """
     if isinstance(arch, str):
         if arch not in ARCHS:
-            near = difflib.get_close_matches(arch, ARCHS, n=1)
-            hint = f' Did you mean {near[0]!r}?' if near else ''
             raise ConfigError(
                 f'unknown arch {arch!r}: VOLO has {", ".join(ARCHS)}, or takes a '
-                f'dict of {", ".join(Arch.__dataclass_fields__)}.{hint}'
+                f'dict of {", ".join(Arch.__dataclass_fields__)}.'
+                f'{did_you_mean(arch, ARCHS)}'
             )
         return ARCHS[arch]
     unknown = set(arch) - set(Arch.__dataclass_fields__)

@@ -196,3 +196,29 @@ class ClassBlock(nn.Module):
         everything = torch.cat([cls_token, tokens], dim=1)
         cls_token = cls_token + self.attn(self.norm1(everything))
         return cls_token + self.mlp(self.norm2(cls_token))
+
+
+def init_linear_weights(module: nn.Module) -> None:
+    """Initialize the linear layers below ``module`` as the authors do."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class Downsample(nn.Module):
+    """From the outlookers' grid to half of it, with more channels.
+
+    Args:
+        in_channels: Channels before.
+        out_channels: Channels after.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels)."""
+        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

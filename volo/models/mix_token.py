@@ -1,7 +1,7 @@
 """MixToken: a box of every sample's tokens comes from another sample.
 
 Token Labeling, arXiv 2104.10858, section 3.2: CutMix after the stem, so that no token
-shows two pictures.
+shows two images.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def draw_mix_mask(grid: tuple[int, int], alpha: float = 1.0) -> torch.Tensor:
     """Draw which tokens are taken from the other sample: a box, one for a batch.
 
     Its area is about a fraction 1 - lam of the grid, lam ~ Beta(alpha, alpha); a
-    centre near the edge cuts it smaller.
+    center near the edge cuts it smaller.
 
     Args:
         grid: Rows and columns of tokens.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 def resize_pos_embed(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resample a position embedding to another grid, bicubically.
 
-    The authors fine-tune at a larger size with just this: half-pixel centres, no
+    The authors fine-tune at a larger size with just this: half-pixel centers, no
     antialiasing.
 
     Args:

@@ -1,4 +1,4 @@
-"""The convolutional stem: a picture in, tokens of stride 8 out."""
+"""The convolutional stem: an image in, tokens of stride 8 out."""
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,10 @@ class Stem(nn.Module):
     """Three convolutions at stride 2 and a 4x4 stride-4 projection.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         stem_channels: Channels of the three convolutions.
         embed_dims: Channels C of the tokens.
-        norm_cfg: Normalisation after each of the three convolutions.
+        norm_cfg: Normalization after each of the three convolutions.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Stem(nn.Module):
         self.proj = nn.Conv2d(stem_channels, embed_dims, kernel_size=4, stride=4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map a picture (B, in_channels, H, W) to tokens (B, H/8, W/8, C)."""
+        """Map an image (B, in_channels, H, W) to tokens (B, H/8, W/8, C)."""
         # Faster convolutions, and tokens that the blocks need not copy.
         x = x.contiguous(memory_format=torch.channels_last)
         layers = iter(self.conv)

@@ -18,8 +18,9 @@ from volo.token_label.targets import (
     select_targets,
 )
 
+from .archs import PATCH_SIZE
 from .mix_token import draw_mix_mask, mix_tokens
-from .volo import PATCH_SIZE, VOLO
+from .volo import VOLO
 from .volo_head import VOLOHead
 
 
@@ -28,7 +29,7 @@ class TokenLabelClassifier(ImageClassifier):
     """Classifier that trains every token of VOLO on its own target.
 
     The targets come from label maps (:class:`volo.token_label.TokenLabelDataset`). A
-    sample without one, and so any of mmpretrain's data sets, trains the class token
+    sample without one, and so any of mmpretrain's datasets, trains the class token
     and every token on the smoothed label. MixToken works with both. The head's
     ``loss`` is not used. Prediction is mmpretrain's.
 
@@ -64,7 +65,7 @@ class TokenLabelClassifier(ImageClassifier):
             )
         if getattr(self.data_preprocessor, 'batch_augments', None):
             raise ConfigError(
-                'train_cfg.augments mixes pictures, which token labels do not follow: '
+                'train_cfg.augments mixes images, which token labels do not follow: '
                 'MixToken is in their place (mix_token_alpha)'
             )
         self.mix_token_alpha = mix_token_alpha
@@ -74,7 +75,7 @@ class TokenLabelClassifier(ImageClassifier):
     def loss(
         self, inputs: torch.Tensor, data_samples: list[DataSample]
     ) -> dict[str, torch.Tensor]:
-        """Compute ``loss_cls`` and ``loss_token`` of pictures (B, 3, H, W).
+        """Compute ``loss_cls`` and ``loss_token`` of images (B, 3, H, W).
 
         Raises:
             DataError: Label maps do not fit each other or the classes.
@@ -96,7 +97,7 @@ class TokenLabelClassifier(ImageClassifier):
         """Compute the losses with given targets and MixToken's choice.
 
         Args:
-            inputs: Pictures (B, 3, H, W).
+            inputs: Images (B, 3, H, W).
             cls_targets: Of the class token, shape (B,), as if nothing were mixed.
             token_targets: Of the tokens, shape (B, N), as if nothing were mixed.
             mask: From :func:`volo.models.mix_token.draw_mix_mask`.
@@ -126,7 +127,7 @@ class TokenLabelClassifier(ImageClassifier):
 
         Args:
             data_samples: With ``gt_label`` and, where there is a map, ``token_label``.
-            inputs: The pictures, for their size and device.
+            inputs: The images, for their size and device.
             grid: Rows and columns of tokens.
 
         Returns:
@@ -146,12 +147,12 @@ class TokenLabelClassifier(ImageClassifier):
                 torch.as_tensor(part).to(inputs.device, non_blocking=True)
                 for part in (maps.scores, maps.classes)
             )
-            # The tokens cover the picture as it is padded, to multiples of 16.
+            # The tokens cover the image as it is padded, to multiples of 16.
             height, width = inputs.shape[-2:]
             padded = np.diag(
                 [grid[1] * PATCH_SIZE / width, grid[0] * PATCH_SIZE / height, 1]
             )
-            of_tokens, of_pictures = (
+            of_tokens, of_images = (
                 label_map_targets(
                     scores,
                     classes,
@@ -163,9 +164,9 @@ class TokenLabelClassifier(ImageClassifier):
                 )
                 for cover, cells in ((padded, grid), (np.eye(3), (1, 1)))
             )
-            of_pictures = SoftTargets(*(part[:, 0] for part in of_pictures))
+            of_images = SoftTargets(*(part[:, 0] for part in of_images))
             index = torch.tensor(chosen, device=inputs.device)
-            cls_targets = put_targets(cls_targets, index, of_pictures)
+            cls_targets = put_targets(cls_targets, index, of_images)
             token_targets = put_targets(token_targets, index, of_tokens)
         if self.ground_truth:
             cls_targets = ground_truth_targets(
@@ -179,14 +180,14 @@ def stack_label_maps(data_samples: list[DataSample], num_classes: int) -> TokenL
 
     Returns:
         Shapes (B, k, h, w), (B, 3, 3) and (B, n, 3, 3), for as many frames as the
-        sample with the most has; where there are fewer, the picture itself is one.
+        sample with the most has; where there are fewer, the image itself is one.
 
     Raises:
         DataError: Their shapes differ, or a class is not one of the head's.
     """
     labels = [sample.get(TOKEN_LABEL_KEY) for sample in data_samples]
     for label, sample in zip(labels, data_samples, strict=True):
-        name = sample.get('img_path', 'a picture')
+        name = sample.get('img_path', 'an image')
         if label.scores.shape != labels[0].scores.shape:
             raise DataError(
                 f'the label map of {name} has shape {label.scores.shape} (k, h, w), '

@@ -12,39 +12,20 @@ from torch.utils.checkpoint import checkpoint
 
 from volo.errors import CheckpointError, ConfigError
 
-from .archs import Arch, resolve_arch
-from .layers import Block, OutlookAttention, SelfAttention
+from .archs import PATCH_SIZE, Arch, resolve_arch
+from .layers import (
+    Block,
+    Downsample,
+    OutlookAttention,
+    SelfAttention,
+    init_linear_weights,
+)
 from .position_embedding import resize_pos_embed
 from .stem import Stem
+from .weights import compare, load_weights
 
-#: Pixels per token of the transformer stages, the coarsest grid.
-PATCH_SIZE = 16
-
-
-def init_linear_weights(module: nn.Module) -> None:
-    """Initialise the linear layers below ``module`` as the authors do."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-class Downsample(nn.Module):
-    """From the outlookers' grid to half of it, with more channels.
-
-    Args:
-        in_channels: Channels before.
-        out_channels: Channels after.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels)."""
-        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+#: What batch norms count; older files lack it.
+BATCH_COUNTER = 'num_batches_tracked'
 
 
 @MODELS.register_module()
@@ -54,7 +35,7 @@ class VOLO(BaseModule):
     It is registered in mmengine's root registry: mmsegmentation and mmpretrain
     both find it there after ``import volo``.
 
-    Pictures of any height and width are taken: they are padded with zeros, right
+    Images of any height and width are taken: they are padded with zeros, right
     and below, to a multiple of 16, and the maps are cropped again. The position
     embedding is resampled when the grid is not the one it was made for, both on
     the fly and when a checkpoint of another size is loaded.
@@ -66,22 +47,22 @@ class VOLO(BaseModule):
     Args:
         arch: Name in :data:`volo.models.ARCHS` (``'d1'`` to ``'d5'``, ``'tiny'``),
             or a dict of the fields of :class:`volo.models.Arch`.
-        img_size: Height and width of the training pictures in pixels, which
+        img_size: Height and width of the training images in pixels, which
             size the position embedding.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         out_indices: Stages (0 to 3) whose outputs are returned. Their strides
             are 8, 16, 16 and 16.
         drop_rate: Dropout after the position embedding.
         attn_drop_rate: Dropout of the attention weights in all blocks.
         drop_path_rate: Stochastic depth of the last block.
-        norm_cfg: Normalisation in the stem; ``SyncBN`` for small batches.
+        norm_cfg: Normalization in the stem; ``SyncBN`` for small batches.
         norm_eval: Keep the stem's batch norms in evaluation mode when training.
         frozen_stages: Parts that are not trained: -1 none, 0 the stem, k the stem
             and the first k stages (stage 2 brings the position embedding along).
         with_cp: Trade compute for memory: recompute each block's activations in
             the backward pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` takes weights of
-            the authors, of timm or of this project, strictly, whatever picture
+            the authors, of timm or of this project, strictly, whatever image
             size they were trained at.
 
     Raises:
@@ -172,7 +153,7 @@ class VOLO(BaseModule):
         """Compute the feature maps of ``out_indices``.
 
         Args:
-            x: Pictures, shape (B, in_channels, H, W).
+            x: Images, shape (B, in_channels, H, W).
 
         Returns:
             One map for each of ``out_indices``, shape (B, C, ceil(H / s), ceil(W / s))
@@ -181,10 +162,10 @@ class VOLO(BaseModule):
         return self.forward_tokens(self.embed(x), tuple(x.shape[-2:]))
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """Pad pictures (B, in_channels, H, W) and embed them with the stem.
+        """Pad images (B, in_channels, H, W) and embed them with the stem.
 
         Returns:
-            Tokens of stride 8, shape (B, H/8, W/8, C) of the padded picture.
+            Tokens of stride 8, shape (B, H/8, W/8, C) of the padded image.
         """
         height, width = x.shape[-2:]
         return self.stem(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
@@ -196,7 +177,7 @@ class VOLO(BaseModule):
 
         Args:
             x: From :meth:`embed`.
-            img_size: Height and width of the picture before it was padded.
+            img_size: Height and width of the image before it was padded.
 
         Returns:
             As :meth:`forward`.
@@ -257,11 +238,8 @@ class VOLO(BaseModule):
         if (cfg.get('prefix') or 'backbone.').rstrip('.') != 'backbone':
             raise ConfigError(
                 f"VOLO's init_cfg: prefix {cfg['prefix']!r} is not the backbone; "
-                'leave prefix out, the layout of the file is recognised'
+                'leave prefix out, the layout of the file is recognized'
             )
-        # Here, because volo.checkpoints needs the arch table of this package.
-        from volo.checkpoints import load_weights
-
         load_weights(self, cfg['checkpoint'], use_ema=cfg.get('use_ema', False))
         self._is_init = True
 
@@ -309,22 +287,15 @@ class VOLO(BaseModule):
             )
         if not strict:
             return
-        own = {prefix + key: value.shape for key, value in self.state_dict().items()}
+        own = {prefix + key: value for key, value in self.state_dict().items()}
         # A bare backbone has no prefix: its parts tell its tensors from a head's.
         parts = tuple({prefix + key[len(prefix) :].split('.')[0] for key in own})
-        theirs = {
-            key: value.shape
-            for key, value in state_dict.items()
-            if key.startswith(parts)
-        }
-        counters = {key for key in own if key.endswith('num_batches_tracked')}
-        missing = own.keys() - theirs.keys() - counters
-        odd = {key for key, shape in theirs.items() if own.get(key) != shape}
-        if missing or odd:
-            examples = ', '.join(sorted(missing | odd)[:4])
+        theirs = {k: value for k, value in state_dict.items() if k.startswith(parts)}
+        counters = {k for k in own.keys() - theirs.keys() if k.endswith(BATCH_COUNTER)}
+        mismatch = compare(own, theirs, ignore=counters)
+        if mismatch:
             raise CheckpointError(
-                f'the weights do not belong to this VOLO ({self.arch}): '
-                f'{len(missing)} of its {len(own)} tensors are missing, {len(odd)} are '
-                f'unknown or of another shape, for example {examples}. Choose the '
-                'arch that the weights were trained with'
+                f'the weights do not belong to this VOLO ({self.arch}), of {len(own)} '
+                f'tensors: {mismatch}. Choose the arch that the weights were trained '
+                'with'
             )

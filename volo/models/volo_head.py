@@ -9,9 +9,8 @@ from torch import nn
 from volo.token_label.targets import SoftTargets
 
 from .archs import resolve_arch
-from .layers import ClassBlock
+from .layers import ClassBlock, init_linear_weights
 from .losses import soft_cross_entropy
-from .volo import init_linear_weights
 
 #: Class-attention blocks of every published arch.
 NUM_CLASS_BLOCKS = 2
@@ -32,7 +31,7 @@ class VOLOHead(ClsHead):
         cls_weight: Weight of the class loss.
         loss: Loss of logits (N, num_classes) against labels (N,) or soft labels
             (N, num_classes).
-        init_cfg: mmengine's initialisation config.
+        init_cfg: mmengine's initialization config.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class VOLOHead(ClsHead):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return the normalised tokens (B, 1 + H * W, C), the class token first."""
+        """Return the normalized tokens (B, 1 + H * W, C), the class token first."""
         tokens = feats[-1].flatten(2).transpose(1, 2)  # B C H W -> B N C
         cls_token = self.cls_token.expand(tokens.shape[0], -1, -1)
         for block in self.blocks:

@@ -1,6 +1,6 @@
 """Outlook attention in three Triton kernels, for GPUs.
 
-The plain form copies every window's values, about (K / stride)^2 times the picture,
+The plain form copies every window's values, about (K / stride)^2 times the image,
 and writes what it mixed as often. Here nothing of that size is ever in memory: the
 forward reads values and logits and writes the output, the backward keeps the two
 inputs and recomputes the softmax. All kernels gather, so there are no atomics and the
@@ -176,8 +176,8 @@ def fused_outlook_attention(
             ordered (head, query in the window, key in the window).
         num_heads: Number of heads.
         kernel_size: Window size K.
-        stride: Distance between the centres of neighbouring windows.
-        padding: Zeros around the picture on every side.
+        stride: Distance between the centers of neighbouring windows.
+        padding: Zeros around the image on every side.
         scale: Factor on the logits.
 
     Returns:

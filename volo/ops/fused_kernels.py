@@ -10,12 +10,12 @@ import triton.language as tl
 
 @triton.jit
 def _split(index, rows, columns):
-    """Split flat indices of a grid into picture, row and column.
+    """Split flat indices of a grid into image, row and column.
 
-    The picture is int64, and with it all offsets that are made of it.
+    The image is int64, and with it all offsets that are made of it.
     """
-    picture = (index // (rows * columns)).to(tl.int64)
-    return picture, index // columns % rows, index % columns
+    image = (index // (rows * columns)).to(tl.int64)
+    return image, index // columns % rows, index % columns
 
 
 @triton.jit
@@ -51,13 +51,13 @@ def _locate_cells(
     # window's last and next head's first logits lie in.
     head = tl.program_id(0) % heads
     cell = tl.program_id(0) // heads * CELLS + tl.arange(0, CELLS)
-    picture, row, column = _split(
+    image, row, column = _split(
         cell, (height + STRIDE - 1) // STRIDE, (width + STRIDE - 1) // STRIDE
     )
-    pixel = (picture * height + row * STRIDE) * width + column * STRIDE
+    pixel = (image * height + row * STRIDE) * width + column * STRIDE
     first = pixel * (heads * D) + head * D
-    window = ((picture * rows + row) * columns + column) * heads + head
-    # Cells past the end lie far above their picture, so no mask has to name them.
+    window = ((image * rows + row) * columns + column) * heads + head
+    # Cells past the end lie far above their image, so no mask has to name them.
     row = tl.where(cell < num_cells, row, -(2**24))
     return row, column, first[:, None] + tl.arange(0, BLOCK_D)[None, :], window
 
@@ -93,8 +93,8 @@ def forward_kernel(
     in_head = (tl.arange(0, BLOCK_D) < D)[None, :]
     for py in tl.static_range(STRIDE):
         for px in tl.static_range(STRIDE):
-            in_picture = _inside(row * STRIDE + py, height)
-            in_picture &= _inside(column * STRIDE + px, width)
+            in_image = _inside(row * STRIDE + py, height)
+            in_image &= _inside(column * STRIDE + px, width)
             mixed = tl.full([CELLS, BLOCK_D], 0.0, tl.float32)
             # The queries that are at this place. Not unrolled, which would only
             # take registers, and minutes to compile with K = 5.
@@ -103,7 +103,7 @@ def forward_kernel(
                     # Rows and columns from the pixels' cell to their window.
                     below = (py + PADDING - up) // STRIDE
                     right = (px + PADDING - left) // STRIDE
-                    exists = in_picture & _inside(row + below, rows)
+                    exists = in_image & _inside(row + below, rows)
                     exists &= _inside(column + right, columns)
                     query = (window + (below * columns + right) * heads) * AREA
                     keys = logits + (query + up * K + left) * AREA
@@ -138,7 +138,7 @@ def forward_kernel(
             tl.store(
                 output + first + (py * width + px) * (heads * D),
                 mixed.to(output.dtype.element_ty),
-                mask=in_picture[:, None] & in_head,
+                mask=in_image[:, None] & in_head,
             )
 
 
@@ -172,7 +172,7 @@ def grad_logits_kernel(
     AREA: tl.constexpr = K * K
     head = tl.program_id(0) % heads
     window = tl.program_id(0) // heads * WINDOWS + tl.arange(0, WINDOWS)
-    picture, row, column = _split(window, rows, columns)
+    image, row, column = _split(window, rows, columns)
     exists = window < num_windows
     place = tl.arange(0, BLOCK_AREA)
     channel = tl.arange(0, BLOCK_D)
@@ -182,7 +182,7 @@ def grad_logits_kernel(
     x = column[:, None] * STRIDE - PADDING + (place % K)[None, :]
     seen = _inside(y, height) & _inside(x, width)
     seen &= exists[:, None] & (place < AREA)[None, :]
-    pixel = (picture[:, None] * height + y) * width + x
+    pixel = (image[:, None] * height + y) * width + x
     pixel = (pixel * (heads * D) + head * D)[:, :, None] + channel[None, None, :]
     seen = seen[:, :, None] & (channel < D)[None, None, :]
     keys = tl.load(value + pixel, mask=seen, other=0.0)
@@ -242,14 +242,14 @@ def grad_value_kernel(
     in_head = (tl.arange(0, BLOCK_D) < D)[None, :]
     for py in tl.static_range(STRIDE):
         for px in tl.static_range(STRIDE):
-            in_picture = _inside(row * STRIDE + py, height)
-            in_picture &= _inside(column * STRIDE + px, width)
+            in_image = _inside(row * STRIDE + py, height)
+            in_image &= _inside(column * STRIDE + px, width)
             gathered = tl.full([CELLS, BLOCK_D], 0.0, tl.float32)
             for up in range((py + PADDING) % STRIDE, K, STRIDE):
                 for left in range((px + PADDING) % STRIDE, K, STRIDE):
                     below = (py + PADDING - up) // STRIDE
                     right = (px + PADDING - left) // STRIDE
-                    exists = in_picture & _inside(row + below, rows)
+                    exists = in_image & _inside(row + below, rows)
                     exists &= _inside(column + right, columns)
                     queries = (window + (below * columns + right) * heads) * AREA
                     top = (row + below) * STRIDE - PADDING
@@ -278,5 +278,5 @@ def grad_value_kernel(
             tl.store(
                 grad_value + first + (py * width + px) * (heads * D),
                 gathered.to(grad_value.dtype.element_ty),
-                mask=in_picture[:, None] & in_head,
+                mask=in_image[:, None] & in_head,
             )

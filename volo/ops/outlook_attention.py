@@ -17,9 +17,9 @@ def outlook_attention(
 ) -> torch.Tensor:
     """Attend within every K x K window and add the windows up where they overlap.
 
-    A window is centred on each position of the strided grid of h x w positions.
+    A window is centerd on each position of the strided grid of h x w positions.
     Its K^2 x K^2 attention is not computed from queries and keys: the logits are
-    given. Values outside the picture are zero but take part in the softmax.
+    given. Values outside the image are zero but take part in the softmax.
 
     What computes it depends on the device, see :func:`volo.ops.choose_backend`; the
     result does not.
@@ -31,8 +31,8 @@ def outlook_attention(
             ``h = (H + 2 * padding - K) // stride + 1`` and w alike.
         num_heads: Number of heads.
         kernel_size: Window size K.
-        stride: Distance between the centres of neighbouring windows.
-        padding: Zeros around the picture on every side.
+        stride: Distance between the centers of neighbouring windows.
+        padding: Zeros around the image on every side.
         scale: Factor on the logits; ``(C / num_heads) ** -0.5`` if None.
         dropout_p: Probability to drop an attention weight, always applied when
             above 0: pass 0.0 in evaluation.

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 
 
 class Windows(NamedTuple):
-    """How windows lie on a picture.
+    """How windows lie on an image.
 
     Attributes:
-        height: H of the picture.
-        width: W of the picture.
+        height: H of the image.
+        width: W of the image.
         rows: h, rows of windows.
         columns: w, windows in a row.
         kernel_size: Window size K.
         stride: Distance between neighbouring windows.
-        padding: Zeros around the picture on every side.
+        padding: Zeros around the image on every side.
         num_heads: Number of heads.
     """
 
@@ -58,19 +58,19 @@ class Windows(NamedTuple):
             max((count - 1) * stride + size, side + self.padding)
             for count, side in ((self.rows, self.height), (self.columns, self.width))
         )
-        picture = windows.new_zeros(
+        image = windows.new_zeros(
             windows.shape[0], bottom, right, self.num_heads, head_dim
         )
         for row in range(size):
             for column in range(size):
-                picture[
+                image[
                     :,
                     row : row + (self.rows - 1) * stride + 1 : stride,
                     column : column + (self.columns - 1) * stride + 1 : stride,
                 ] += windows[:, :, :, :, row, column]
         top = left = self.padding
-        picture = picture[:, top : top + self.height, left : left + self.width]
-        return picture.flatten(3)
+        image = image[:, top : top + self.height, left : left + self.width]
+        return image.flatten(3)
 
 
 def row_softmax(logits: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Token labeling: an annotator's scores for every part of a picture as targets."""
+"""Token labeling: an annotator's scores for every part of an image as targets."""
 
 from .dataset import TokenLabel, TokenLabelDataset
 from .maps import LabelMap, LabelMapFolder, label_key, read_label_map, write_label_map

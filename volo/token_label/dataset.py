@@ -1,4 +1,4 @@
-"""A data set of pictures together with their label maps."""
+"""A dataset of images together with their label maps."""
 
 import dataclasses
 from pathlib import Path
@@ -22,16 +22,16 @@ TOKEN_LABEL_KEY = 'token_label'
 
 @dataclasses.dataclass(frozen=True)
 class TokenLabel:
-    """A label map, and which part of it an augmented picture shows.
+    """A label map, and which part of it an augmented image shows.
 
     Arrays, not tensors: the few kilobytes travel faster from a worker so.
 
     Attributes:
         scores: As in :class:`volo.token_label.LabelMap`, shape (k, h, w).
         classes: Shape (k, h, w).
-        matrix: From fractions of the augmented picture to fractions of the whole
-            picture, shape (3, 3).
-        frames: From there to fractions of pictures that its pixels must lie in, shape
+        matrix: From fractions of the augmented image to fractions of the whole
+            image, shape (3, 3).
+        frames: From there to fractions of images that its pixels must lie in, shape
             (n, 3, 3): see :class:`volo.token_label.geometry.Geometry`.
     """
 
@@ -42,11 +42,11 @@ class TokenLabel:
 
 
 class LoadTokenLabel(BaseTransform):
-    """Adds a picture's :class:`TokenLabel` to the results of a tracked pipeline.
+    """Adds an image's :class:`TokenLabel` to the results of a tracked pipeline.
 
     Args:
-        img_prefix: Folder that pictures are named from.
-        skip_missing: Leave a picture without a label map as it is.
+        img_prefix: Folder that images are named from.
+        skip_missing: Leave an image without a label map as it is.
         transposed: Maps are stored as (2, k, w, h).
 
     Attributes:
@@ -74,8 +74,8 @@ class LoadTokenLabel(BaseTransform):
             if self.skip_missing:
                 return results
             raise MissingLabelMapError(
-                f"{error}; or set the data set's missing='label' to train such "
-                'pictures on their labels alone'
+                f"{error}; or set the dataset's missing='label' to train such "
+                'images on their labels alone'
             ) from None
         maps = (label_map.scores, label_map.classes)
         if self.transposed:
@@ -88,25 +88,25 @@ class LoadTokenLabel(BaseTransform):
 
 @DATASETS.register_module()
 class TokenLabelDataset(DrawsByPlace):
-    """Puts label maps beside the pictures of any of mmpretrain's data sets.
+    """Puts label maps beside the images of any of mmpretrain's datasets.
 
-    The pipeline stays as it is written for pictures alone. Its transforms are followed
+    The pipeline stays as it is written for images alone. Its transforms are followed
     (:func:`volo.token_label.geometry.track`), and what
     :class:`volo.models.TokenLabelClassifier` needs is packed into the field
     ``token_label`` of the data sample.
 
     Args:
-        dataset: The pictures; its pipeline ends in ``PackInputs``.
+        dataset: The images; its pipeline ends in ``PackInputs``.
         label_root: The label maps: a folder of ``.pt`` files or a packed store, below
-            the data set's ``data_root`` unless it is absolute. A map is named like its
-            picture below the data set's ``img_path`` prefix.
-        missing: ``'error'``, or ``'label'`` to train a picture without a map on its
+            the dataset's ``data_root`` unless it is absolute. A map is named like its
+            image below the dataset's ``img_path`` prefix.
+        missing: ``'error'``, or ``'label'`` to train an image without a map on its
             label alone.
         transposed: Maps are stored with rows and columns exchanged.
         published_axes: Read the transposed crop of the map, as the authors' code does
             (it hands row and column to a crop that takes x and y). For reproducing
-            their numbers only: the targets do not fit the pictures then.
-        lazy_init: Do not look for pictures and label maps yet.
+            their numbers only: the targets do not fit the images then.
+        lazy_init: Do not look for images and label maps yet.
 
     Raises:
         ConfigError: The pipeline moves pixels in a way that cannot be followed.
@@ -149,7 +149,7 @@ class TokenLabelDataset(DrawsByPlace):
 
     @property
     def metainfo(self) -> dict:
-        """The data set's."""
+        """The dataset's."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:
@@ -158,7 +158,7 @@ class TokenLabelDataset(DrawsByPlace):
         self._load.label_maps = open_label_maps(self.label_root)
 
     def get_data_info(self, idx: int) -> dict:
-        """Return what is known of a sample before its picture is loaded."""
+        """Return what is known of a sample before its image is loaded."""
         return self.dataset.get_data_info(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:

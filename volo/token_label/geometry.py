@@ -1,4 +1,4 @@
-"""Where every point of an augmented picture came from.
+"""Where every point of an augmented image came from.
 
 A pipeline moves pixels with the libraries' own transforms. :func:`track` wraps those
 that do: each tells what it did as one 3x3 matrix, and a :class:`Geometry` multiplies
@@ -26,18 +26,18 @@ GEOMETRY_KEY = 'geometry'
 
 _CORNERS = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]])
 
-#: From a transform and the picture's height and width before it to the 3x3 matrix that
+#: From a transform and the image's height and width before it to the 3x3 matrix that
 #: takes points of its output to points of its input; None if nothing moved.
 Describe = Callable[[BaseTransform, int, int], np.ndarray | None]
 
 
 class Geometry:
-    """How the picture was moved so far.
+    """How the image was moved so far.
 
     Attributes:
-        matrix: Takes points of the picture as it is now to points of the picture as
+        matrix: Takes points of the image as it is now to points of the image as
             it was loaded, shape (3, 3).
-        frames: The same to points of the picture as it was before each step that
+        frames: The same to points of the image as it was before each step that
             shows more than there was: what falls outside of (0, 0) to (1, 1) there is
             fill, whatever the matrix says. Shape (3, 3) each.
     """
@@ -151,7 +151,7 @@ def _track_one(transform: BaseTransform, published_axes: bool) -> BaseTransform:
     name = type(transform).__name__
     raise ConfigError(
         f'the pipeline transform {name} may move pixels and does not tell where to, so '
-        'label maps would no longer fit the picture. Remove it, give its class '
+        'label maps would no longer fit the image. Remove it, give its class '
         'moves_pixels = False or a method describe_geometry, or train without token '
         f'labels. Known are {", ".join(sorted(kind.__name__ for kind in _MOVES))}'
     )
@@ -164,7 +164,7 @@ def _ask(transform: BaseTransform, height: int, width: int) -> np.ndarray | None
 def _crop(
     left: float, top: float, width: float, height: float, full: tuple[int, int]
 ) -> np.ndarray:
-    """Return the step of a crop, in pixels of a picture of ``full`` height, width."""
+    """Return the step of a crop, in pixels of an image of ``full`` height, width."""
     full_height, full_width = full
     return np.array(
         [
@@ -302,8 +302,8 @@ _CONTAINERS = (
     mmcv_transforms.RandomApply,
     mmpretrain_transforms.RandAugment,
 )
-# Those that change colours, or the number of pixels but not what a fraction of the
-# picture shows.
+# Those that change colors, or the number of pixels but not what a fraction of the
+# image shows.
 _IN_PLACE = (
     mmcv_transforms.LoadImageFromFile,
     mmcv_transforms.Normalize,

@@ -1,11 +1,12 @@
-"""Label maps: an annotator's best classes in every cell of a grid over a picture.
+"""Label maps: an annotator's best classes in every cell of a grid over an image.
 
-The published format (Token Labeling, arXiv 2104.10858) is one ``.pt`` file a picture,
+The published format (Token Labeling, arXiv 2104.10858) is one ``.pt`` file an image,
 ``<root>/<class folder>/<stem>.pt``: a tensor (2, k, h, w) with the k best raw scores
 of every cell, then their class indices. Published are float16 and k, h, w = 5, 18, 18.
 """
 
 import dataclasses
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from volo.errors import DataError, MissingLabelMapError
+from volo.files import describe_write_error, write_atomically
 
 #: From here on float16 skips integers, so that class indices need float32.
 MAX_CLASSES_IN_FLOAT16 = 2048
@@ -21,7 +23,7 @@ MAX_CLASSES_IN_FLOAT16 = 2048
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """The k best classes of every cell of a grid over the whole picture.
+    """The k best classes of every cell of a grid over the whole image.
 
     Attributes:
         scores: Raw scores (logits), floating point, shape (k, h, w). All classes
@@ -33,17 +35,17 @@ class LabelMap:
     classes: np.ndarray
 
 
-def label_key(picture: str | Path, root: str | Path) -> str:
-    """Return a picture's name in a store: its path below ``root`` without suffix.
+def label_key(image: str | Path, root: str | Path) -> str:
+    """Return an image's name in a store: its path below ``root`` without suffix.
 
     Raises:
-        DataError: The picture is not below ``root``.
+        DataError: The image is not below ``root``.
     """
-    # Path.relative_to takes thirty times as long, for every picture loaded.
-    path, folder = os.path.normpath(picture), os.path.normpath(root)
+    # Path.relative_to takes thirty times as long, for every image loaded.
+    path, folder = os.path.normpath(image), os.path.normpath(root)
     prefix = '' if folder == '.' else os.path.join(folder, '')
     if not path.startswith(prefix):
-        raise DataError(f'{picture} is not below {root}: its label map has no name')
+        raise DataError(f'{image} is not below {root}: its label map has no name')
     return os.path.splitext(path[len(prefix) :])[0].replace(os.sep, '/')
 
 
@@ -98,23 +100,20 @@ def write_label_map(path: str | Path, label_map: LabelMap) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    path = Path(path)
     exact = label_map.classes.max() < MAX_CLASSES_IN_FLOAT16
     dtype = np.float16 if exact else np.float32
     tensor = np.stack([label_map.scores.astype(dtype), label_map.classes.astype(dtype)])
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    content = io.BytesIO()
+    torch.save(torch.from_numpy(tensor), content)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(torch.from_numpy(tensor), part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f'{path} cannot be written: {error}') from error
-    finally:
-        part.unlink(missing_ok=True)
+        # Waiting for the disk would take longer than annotating the image.
+        write_atomically(path, content.getvalue(), durable=False)
+    except OSError as error:
+        raise DataError(describe_write_error(path, error)) from error
 
 
 class LabelMapFolder:
-    """A folder of ``.pt`` files, one a picture.
+    """A folder of ``.pt`` files, one an image.
 
     Args:
         root: ``<root>/<key>.pt``.

@@ -1,4 +1,4 @@
-"""A packed store: the label maps of a whole data set in three memory-mapped files.
+"""A packed store: the label maps of a whole dataset in three memory-mapped files.
 
 Reading a map costs two page look-ups instead of opening and parsing a file, and
 worker processes share one copy in the page cache. In the store's folder lie:
@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from volo.errors import DataError, MissingLabelMapError
+from volo.files import describe_write_error, write_atomically
 
 from .maps import LabelMap, LabelMapFolder
 
@@ -85,7 +86,7 @@ class PackedLabelMaps:
         row = files.find(key)
         if row is None:
             raise MissingLabelMapError(
-                f'{self.root}: no label map of {key}. Pack all maps of the data set '
+                f'{self.root}: no label map of {key}. Pack all maps of the dataset '
                 'into another folder with tools/pack_token_labels.py'
             )
         return LabelMap(files.scores[row].copy(), files.classes[row].astype(np.int32))
@@ -110,7 +111,7 @@ def is_packed(root: str | Path) -> bool:
 
 
 def open_label_maps(root: str | Path) -> LabelMapFolder | PackedLabelMaps:
-    """Open label maps, packed or one file a picture.
+    """Open label maps, packed or one file an image.
 
     Raises:
         DataError: There is no such folder, or the packed store is not complete or is
@@ -199,18 +200,11 @@ def write_meta(root: Path, num_classes: int | None, complete: bool) -> None:
         DataError: It cannot be written.
     """
     path = root / 'meta.json'
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     meta = {'version': VERSION, 'num_classes': num_classes, 'complete': complete}
     try:
-        with part.open('w') as file:
-            file.write(json.dumps(meta) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_atomically(path, json.dumps(meta).encode() + b'\n')
     except OSError as error:
-        raise DataError(f'{path} cannot be written: {error}') from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise DataError(describe_write_error(path, error)) from error
 
 
 def record_checksum(scores: np.ndarray, classes: np.ndarray) -> int:

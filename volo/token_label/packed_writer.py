@@ -1,8 +1,6 @@
 """Writing a packed store: resumable, and by several processes at once."""
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -10,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from volo.errors import ConfigError, DataError
+from volo.files import atomic_path
 
 from .maps import LabelMap
 from .packed import (
@@ -237,26 +236,25 @@ def _make_store(
 ) -> None:
     """Make a store without maps beside ``root``, then put it there whole."""
     classes = '<u2' if num_classes is None or num_classes <= 2**16 else '<u4'
-    part = root.with_name(f'.{root.name}.{uuid.uuid4().hex}.part')
     arrays = {
         'scores': ('<f2' if dtype == 'float16' else '<f4', (len(names), *shape)),
         'classes': (classes, (len(names), *shape)),
         'index': ([('key', names.dtype), ('checksum', '<u4')], (len(names),)),
     }
     try:
-        part.mkdir(parents=True)
-        for name, (kind, size) in arrays.items():
-            path = part / f'{name}.npy'
-            array = np.lib.format.open_memmap(path, 'w+', np.dtype(kind), size)
-            # A disk that is full later would kill the process without a word.
-            if hasattr(os, 'posix_fallocate'):
-                with path.open('r+b') as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            if name == 'index':
-                array['key'] = names
-                array.flush()
-        write_meta(part, num_classes, complete=False)
-        os.replace(part, root)
+        with atomic_path(root) as partial:
+            partial.mkdir()
+            for name, (kind, size) in arrays.items():
+                path = partial / f'{name}.npy'
+                array = np.lib.format.open_memmap(path, 'w+', np.dtype(kind), size)
+                # A disk that is full later would kill the process without a word.
+                if hasattr(os, 'posix_fallocate'):
+                    with path.open('r+b') as file:
+                        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+                if name == 'index':
+                    array['key'] = names
+                    array.flush()
+            write_meta(partial, num_classes, complete=False)
     except OSError as error:
         # Another process may have made the same store in the meantime.
         if not is_packed(root):
@@ -264,5 +262,3 @@ def _make_store(
                 f'{root} cannot be made: {error}. Name a folder that does not exist, '
                 'where there is space'
             ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

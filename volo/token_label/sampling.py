@@ -2,7 +2,7 @@
 
 For a crop this is RoIAlign (torchvision's, ``aligned=False`` with the box moved by half
 a cell, adaptive sampling): the mean over sample points of the bilinear interpolation
-between cell centres. For any other affine map the sample points go where the map takes
+between cell centers. For any other affine map the sample points go where the map takes
 them: a token is a parallelogram of the label map then.
 """
 
@@ -17,16 +17,16 @@ def sample_cells(
     map_size: tuple[int, int],
     device: torch.device | str = 'cpu',
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the cells under every token of a batch of augmented pictures.
+    """Find the cells under every token of a batch of augmented images.
 
-    Points outside of the picture count as nothing, so that the weights of a token sum
-    up to the part of it that shows the picture; as in RoIAlign, up to half a cell
+    Points outside of the image count as nothing, so that the weights of a token sum
+    up to the part of it that shows the image; as in RoIAlign, up to half a cell
     beyond the edge the cells at the edge go on.
 
     Args:
-        matrices: From fractions of the augmented picture to fractions of the whole
-            picture, shape (B, 3, 3).
-        frames: To fractions of other pictures that the points must lie in, shape
+        matrices: From fractions of the augmented image to fractions of the whole
+            image, shape (B, 3, 3).
+        frames: To fractions of other images that the points must lie in, shape
             (B, n, 3, 3).
         grid: Rows and columns of tokens, R and C.
         map_size: Rows and columns of the label map.
@@ -42,7 +42,7 @@ def sample_cells(
     down = matrices[:, :2, 1] * cells / grid[0]
     num_right, num_down = _num_samples(right), _num_samples(down)
     extent = np.abs(right) * (1 - 1 / num_right) + np.abs(down) * (1 - 1 / num_down)
-    # Two points e apart have up to ceil(e) + 2 cell centres around them.
+    # Two points e apart have up to ceil(e) + 2 cell centers around them.
     window = np.minimum(np.ceil(extent.max(axis=0) - 1e-6).astype(int) + 2, cells)
 
     matrices, frames = (

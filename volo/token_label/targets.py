@@ -19,7 +19,7 @@ from .sampling import sample_cells
 
 # So many label maps are worked on at a time: the temporaries are several times as large
 # as the targets.
-_PICTURES = 32
+_IMAGES = 32
 
 
 class SoftTargets(NamedTuple):
@@ -81,11 +81,11 @@ def label_map_targets(
     Args:
         scores: Of the label maps, shape (B, k, h, w).
         classes: Their classes, int32, shape (B, k, h, w).
-        matrices: Where the augmented pictures came from, (B, 3, 3): see
+        matrices: Where the augmented images came from, (B, 3, 3): see
             :class:`volo.token_label.geometry.Geometry`.
         frames: What their pixels must have passed, (B, n, 3, 3), n = 0 for crops.
         grid: Rows and columns of tokens; (1, 1) for the class token, whose target is
-            that of the whole augmented picture.
+            that of the whole augmented image.
         num_classes: C.
         label_smooth_val: s in t * (1 - s + s / C) + s / C, the published smoothing,
             whose targets add up to 1 + s / C.
@@ -97,8 +97,8 @@ def label_map_targets(
     parts = []
     # Mixed precision would round the weights of the cells.
     with torch.autocast(scores.device.type, enabled=False):
-        for start in range(0, len(scores), _PICTURES):
-            few = slice(start, start + _PICTURES)
+        for start in range(0, len(scores), _IMAGES):
+            few = slice(start, start + _IMAGES)
             maps = scores[few], classes[few], matrices[few], frames[few]
             parts.append(_label_map_targets(*maps, grid, num_classes, label_smooth_val))
     most = max(part.classes.shape[-1] for part in parts)

@@ -3,7 +3,7 @@ _base_ = ['classification_loaders.py']
 
 dataset_type = 'ImageNetFolder'
 data_root = 'data/imagenet/'
-# Of the pictures as they are loaded, BGR.
+# Of the images as they are loaded, BGR.
 bgr_mean = [103.53, 116.28, 123.675]
 bgr_std = [57.375, 57.12, 58.395]
 

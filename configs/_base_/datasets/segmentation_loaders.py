@@ -1,4 +1,4 @@
-# How pictures with masks are fed and scored; the data set's own file adds the rest.
+# How images with masks are fed and scored; the dataset's own file adds the rest.
 train_dataloader = dict(
     persistent_workers=True, sampler=dict(type='InfiniteStreamSampler', shuffle=True)
 )

@@ -1,4 +1,4 @@
-# The drawn shapes of `make demo` (volo/datasets/shapes.py) at two thirds of their size:
+# The drawn shapes of `make demo` (demo/shapes.py) at two thirds of their size:
 # data_root/{images,masks}/{train,val}/CLASS/*.{jpg,png}.
 _base_ = ['segmentation_loaders.py']
 

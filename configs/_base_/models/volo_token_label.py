@@ -1,4 +1,4 @@
-# Token labels where the data set has them, smoothed labels where not, and MixToken.
+# Token labels where the dataset has them, smoothed labels where not, and MixToken.
 _base_ = ['volo_classifier.py']
 
 model = dict(

@@ -1,4 +1,4 @@
-# Ours: 52 epochs of CamVid's 367 pictures at batch 8. From scratch, a small model
+# Ours: 52 epochs of CamVid's 367 images at batch 8. From scratch, a small model
 # takes a higher rate than a pretrained one.
 _base_ = ['camvid_6k.py']
 

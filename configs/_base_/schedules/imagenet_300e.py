@@ -11,5 +11,5 @@ param_scheduler = dict(
     type='WarmupCosineLR', T_max=300, warmup=20, warmup_lr=1e-6, eta_min=1e-5
 )
 train_cfg = dict(by_epoch=True, max_epochs=310, val_interval=1)
-# The learning rate is for 8 GPUs x 128 pictures.
+# The learning rate is for 8 GPUs x 128 images.
 auto_scale_lr = dict(base_batch_size=1024, enable=False)

@@ -1,0 +1,220 @@
+"""Outlook attention alone, against the time that its bytes need."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+
+from volo.errors import ConfigError
+from volo.models.archs import PATCH_SIZE, resolve_arch
+from volo.models.layers import OutlookAttention
+from volo.ops.backends import BACKENDS, find_obstacle, get_backend
+
+from .measure import Spread, peak_bytes, speed_ratios, turn_seconds
+from .report import Report
+from .steps import DTYPES, autocast, check_dtype
+
+PASSES = ('forward', 'forward+backward')
+#: Bytes of the tensor that is copied: more than any cache holds.
+COPY_BYTES = {'cpu': 2**28, 'cuda': 2**30}
+
+COLUMNS = {
+    'backend': '{name}',
+    'ms': '{milliseconds:.3f}',
+    'ratio (range)': '{ratio:.2f} ({ratio_low:.2f}-{ratio_high:.2f})',
+    'MB': '{moved_mb:.1f}',
+    'copy ms': '{copy_milliseconds:.3f}',
+    'of copy': '{times_copy:.2f}',
+    'peak MB': '{peak_mb:.1f}',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensors:
+    """Random inputs of the operator, as the first stage of an arch has them.
+
+    Args:
+        value: Shape (B, H, W, C).
+        logits: Shape (B, h, w, heads * K^4).
+        grad: Gradient of the output, shape (B, H, W, C).
+        window: Heads, window size, stride, padding and scale.
+    """
+
+    value: torch.Tensor
+    logits: torch.Tensor
+    grad: torch.Tensor
+    window: dict[str, float]
+
+    def moved_bytes(self, what: str) -> int:
+        """Return the bytes that one of :data:`PASSES` cannot but read and write.
+
+        Forward it reads value and logits and writes the output. Backward it reads
+        both again with the gradient of the output, and writes their gradients.
+        """
+        value, logits = self.value.nbytes, self.logits.nbytes
+        forward = 2 * value + logits
+        return forward if what == 'forward' else forward + 3 * value + 2 * logits
+
+
+def make_tensors(
+    arch: str, img_size: int, batch_size: int, dtype: str, device: str
+) -> Tensors:
+    """Draw the tensors of a batch of images.
+
+    Args:
+        arch: Of VOLO.
+        img_size: Side of the images in pixels, a multiple of 16.
+        batch_size: B.
+        dtype: A key of :data:`.steps.DTYPES`.
+        device: Where.
+
+    Raises:
+        ConfigError: The size is no multiple of 16.
+    """
+    if img_size % PATCH_SIZE:
+        raise ConfigError(f'--img-size is a multiple of {PATCH_SIZE}, got {img_size}')
+    fields = resolve_arch(arch)
+    channels = fields.embed_dims[0]
+    with torch.device('meta'):
+        layer = OutlookAttention(channels, fields.num_heads[0])
+    side, grid = 2 * img_size // PATCH_SIZE, img_size // PATCH_SIZE
+    options = dict(dtype=DTYPES[dtype], device=device)
+    torch.manual_seed(0)
+    return Tensors(
+        value=torch.randn(batch_size, side, side, channels, **options),
+        logits=torch.randn(
+            batch_size, grid, grid, layer.logits.out_features, **options
+        ),
+        grad=torch.randn(batch_size, side, side, channels, **options),
+        window=dict(
+            num_heads=layer.num_heads,
+            kernel_size=layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.kernel_size // 2,
+            scale=(channels // layer.num_heads) ** -0.5,
+        ),
+    )
+
+
+def make_call(
+    backend: Callable[..., torch.Tensor],
+    what: str,
+    tensors: Tensors,
+    dtype: str,
+    device: str,
+) -> Callable[[], None]:
+    """Return a function that runs one of :data:`PASSES`, under autocast as in VOLO."""
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(dtype, device):
+            backend(tensors.value, tensors.logits, **tensors.window)
+
+    if what == 'forward':
+        return forward
+    inputs = [t.clone().requires_grad_() for t in (tensors.value, tensors.logits)]
+
+    def both() -> None:
+        with autocast(dtype, device):
+            output = backend(*inputs, **tensors.window)
+        torch.autograd.grad(output, inputs, tensors.grad)
+
+    return both
+
+
+def measure_attention(
+    backends: Sequence[str],
+    arch: str,
+    img_size: int,
+    batch_size: int,
+    dtype: str,
+    device: str,
+    repeats: int,
+    calls: int,
+) -> Report:
+    """Measure backends in turns, and the copy of a large tensor in the same turns.
+
+    Small tensors stay in a cache, which is faster than the memory that the copy
+    reads: then an operator may need less than the time of the copy.
+
+    Args:
+        backends: Of :data:`volo.ops.backends.BACKENDS`; none means all that run
+            on the device.
+        arch: Of VOLO.
+        img_size: Side of the images in pixels.
+        batch_size: Images.
+        dtype: A key of :data:`.steps.DTYPES`.
+        device: ``'cpu'`` or ``'cuda'``.
+        repeats: Timed turns.
+        calls: Calls a turn.
+
+    Returns:
+        A row for each backend and pass. Ratios are to the same pass of the first
+        backend; above 1 is faster.
+
+    Raises:
+        ConfigError: Size or dtype are impossible, or a backend does not run here.
+    """
+    check_dtype(dtype, device)
+    tensors = make_tensors(arch, img_size, batch_size, dtype, device)
+    obstacles = {name: find_obstacle(name, tensors.value, 0.0) for name in BACKENDS}
+    backends = backends or [name for name in BACKENDS if not obstacles[name]]
+    for name in backends:
+        if obstacles[name]:
+            raise ConfigError(f'--backends {name}: {obstacles[name]}')
+    rows = [(name, what) for what in PASSES for name in backends]
+    steps = {
+        (name, what): make_call(get_backend(name), what, tensors, dtype, device)
+        for name, what in rows
+    }
+    source = torch.ones(COPY_BYTES[device] // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = turn_seconds(
+        {**steps, 'copy': lambda: target.copy_(source)}, repeats, calls
+    )
+    # Seconds that a byte takes, read or written, in every turn.
+    per_byte = [s / (2 * source.nbytes) for s in seconds['copy']]
+    found = []
+    for name, what in rows:
+        times = seconds[name, what]
+        ratio = speed_ratios(seconds, (backends[0], what))[name, what]
+        moved = tensors.moved_bytes(what)
+        copy_seconds = [moved * s for s in per_byte]
+        found.append(
+            dict(
+                name=f'{name} {what}',
+                backend=name,
+                passes=what,
+                milliseconds=1e3 * Spread.of(times).median,
+                ratio=ratio.median,
+                ratio_low=ratio.low,
+                ratio_high=ratio.high,
+                moved_mb=moved / 1e6,
+                copy_milliseconds=1e3 * Spread.of(copy_seconds).median,
+                times_copy=Spread.of(
+                    [t / c for t, c in zip(times, copy_seconds, strict=True)]
+                ).median,
+                peak_mb=peak_bytes(steps[name, what], device) / 1e6,
+                seconds=times,
+                copy_gb_per_second=1e-9 / Spread.of(per_byte).median,
+            )
+        )
+    side = tensors.value.shape[1]
+    return Report(
+        name=f'outlook_attention_{arch}',
+        title=(
+            f'outlook attention of VOLO-{arch}, {side} x {side} tokens, '
+            f'{batch_size} images, {dtype}; the reference is {backends[0]}; '
+            f'copies run at {found[0]["copy_gb_per_second"]:.1f} GB/s'
+        ),
+        options=dict(
+            arch=arch,
+            img_size=img_size,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=device,
+            repeats=repeats,
+            calls=calls,
+        ),
+        columns=COLUMNS,
+        rows=found,
+    )

@@ -1,0 +1,224 @@
+"""A segmentor with our backbone against the same with timm's VOLO.
+
+timm's is built as a user of mmsegmentation would: ``TIMMBackbone`` with
+``features_only=True``. In timm 1.0.31 that is a ``FeatureGetterNet`` around
+``forward_intermediates``, and ``out_indices=(0, 1, 2, 3)`` gives the maps after the
+same four stages as ours: strides 8, 16, 16 and 16, without norm. Class attention and
+heads are cut off.
+
+timm adds its position embedding as it is, so a network takes images of the one
+``img_size`` that it was built for, square or not. Here timm's network is built for
+the windows that are measured: the crop in training, and in slide inference the crop
+or the image, where that is smaller. A crop of 1024 x 1024 on an image of
+512 x 1024 is a window of 512 x 1024. A trained network could not do both. Ours is
+built for the crop always, and resamples its embedding where windows are smaller:
+that time is measured with it.
+
+SyncBN is BN here, in one process. Compiled are the ``forward`` of the backbone and
+of the heads; losses, resizing and the loop over windows stay eager.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from volo.errors import ConfigError
+from volo.models.archs import PATCH_SIZE
+
+from .models import timm_volo_name
+from .report import Report
+from .steps import StepOptions, compare, compile_forward, inference_step, training_step
+
+BACKBONES = ('ours', 'timm')
+
+COLUMNS = {
+    'backbone': '{name}',
+    'images/s': '{images_per_second:.3f}',
+    'ratio (range)': '{ratio:.2f} ({ratio_low:.2f}-{ratio_high:.2f})',
+    'peak MB': '{peak_mb:.1f}',
+}
+
+
+def set_crop(cfg: Config, crop: int | None) -> tuple[int, int]:
+    """Make a config one for another crop: training images and slide windows.
+
+    Args:
+        cfg: Changed in place.
+        crop: Side in pixels; the config's own if None. Windows are then two thirds
+            of it apart.
+
+    Returns:
+        Height and width of the crop.
+    """
+    model = cfg.model
+    if crop is not None:
+        model.data_preprocessor.size = (crop, crop)
+        model.backbone.img_size = (crop, crop)
+        if model.test_cfg.mode == 'slide':
+            model.test_cfg.crop_size = (crop, crop)
+            model.test_cfg.stride = (round(crop * 2 / 3),) * 2
+    return tuple(model.data_preprocessor.size)
+
+
+def window_size(
+    cfg: Config, crop: tuple[int, int], mode: str, image: tuple[int, int]
+) -> tuple[int, int]:
+    """Return height and width of what the backbone gets, in pixels.
+
+    Args:
+        cfg: A segmentor's, after :func:`set_crop`.
+        crop: Of training.
+        mode: One of :data:`.steps.MODES`.
+        image: Height and width of an image in inference.
+
+    Raises:
+        ConfigError: timm would cut a border off, and do less than ours.
+    """
+    window = crop
+    if mode == 'inference':
+        window = image
+        if cfg.model.test_cfg.mode == 'slide':
+            window = tuple(map(min, cfg.model.test_cfg.crop_size, image))
+    if any(side % PATCH_SIZE for side in window):
+        raise ConfigError(
+            f'windows of {window[0]} x {window[1]}: both sides have to be multiples '
+            f'of {PATCH_SIZE}, timm does not pad'
+        )
+    return window
+
+
+def timm_backbone(backbone: dict, window: tuple[int, int]) -> dict:
+    """Return the config of timm's VOLO in the place of ours.
+
+    Args:
+        backbone: Config of :class:`volo.models.VOLO`.
+        window: Height and width of the images that it will get.
+
+    Raises:
+        ConfigError: timm does not have the arch.
+    """
+    return dict(
+        type='TIMMBackbone',
+        model_name=timm_volo_name(backbone.get('arch', 'd1')),
+        features_only=True,
+        pretrained=False,
+        img_size=window,
+        out_indices=backbone['out_indices'],
+        drop_path_rate=backbone.get('drop_path_rate', 0.0),
+    )
+
+
+def build_segmentor(cfg: Config, backbone: str, window: tuple[int, int]) -> nn.Module:
+    """Build the model of a config with random weights, for one process.
+
+    Args:
+        cfg: A segmentor's, after :func:`set_crop`.
+        backbone: One of :data:`BACKBONES`.
+        window: From :func:`window_size`.
+    """
+    init_default_scope(cfg.default_scope)
+    options = copy.deepcopy(cfg.model)
+    options.backbone.pop('init_cfg', None)
+    if backbone == 'timm':
+        options.backbone = timm_backbone(options.backbone, window)
+    return revert_sync_batchnorm(MODELS.build(options))
+
+
+def make_step(
+    model: nn.Module, how: str, size: tuple[int, int], options: StepOptions
+) -> Callable[[], None]:
+    """Return what is timed of a segmentor, on random images.
+
+    Inference is mmseg's ``predict``: windows, their mean, the class of each pixel.
+    Training is the sum of the losses, its gradient and an update.
+
+    Args:
+        model: From :func:`build_segmentor`.
+        how: One of :data:`.steps.COMPILE`.
+        size: Height and width of the images in pixels.
+        options: The rest.
+    """
+    model.to(options.device).train(options.mode == 'training')
+    for part in ('backbone', 'decode_head', 'auxiliary_head'):
+        if isinstance(getattr(model, part, None), nn.Module):
+            compile_forward(getattr(model, part), how)
+    images = torch.randn(options.batch_size, 3, *size, device=options.device)
+    if options.mode == 'inference':
+        return inference_step(lambda: model.predict(images), options)
+    samples = []
+    for _ in range(options.batch_size):
+        labels = torch.randint(model.num_classes, (1, *size), device=options.device)
+        samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels)))
+    return training_step(
+        lambda: model.parse_losses(model.loss(images, samples))[0],
+        model.parameters(),
+        options,
+    )
+
+
+def measure_segmentor(
+    cfg: Config, crop: int | None, image: tuple[int, int], options: StepOptions
+) -> Report:
+    """Measure a config's segmentor with both backbones in turns.
+
+    Args:
+        cfg: A segmentor's with the backbone :class:`volo.models.VOLO`; changed.
+        crop: Side of training images and windows in pixels; the config's if None.
+        image: Height and width of images in inference.
+        options: The rest.
+
+    Returns:
+        A row for each backbone and each way to compile it. Ratios are to timm's,
+        eager, or to the first row where that is not measured.
+
+    Raises:
+        ConfigError: The config or the sizes are of another kind.
+    """
+    if cfg.get('default_scope') != 'mmseg' or cfg.model.backbone.type != 'VOLO':
+        raise ConfigError(f'{cfg.filename}: no segmentor with the backbone VOLO')
+    if options.mode == 'training' and options.batch_size < 2:
+        raise ConfigError(
+            '--batch-size 1: the batch norms of UPerNet need two images in training'
+        )
+    crop_size = set_crop(cfg, crop)
+    window = window_size(cfg, crop_size, options.mode, image)
+    size = crop_size if options.mode == 'training' else image
+    candidates = {
+        f'{backbone} {how}': (backbone, how)
+        for backbone in BACKBONES
+        for how in options.compile
+    }
+    steps = {}
+    for key, (backbone, how) in candidates.items():
+        torch.manual_seed(0)
+        model = build_segmentor(cfg, backbone, window)
+        steps[key] = make_step(model, how, size, options)
+    found = compare(steps, 'timm eager', options)
+    rows = [
+        dict(name=key, backbone=backbone, compile=how, **found[key])
+        for key, (backbone, how) in candidates.items()
+    ]
+    return Report(
+        name=f'segmentor_{options.mode}',
+        title=(
+            f'{cfg.filename}, {options.mode}: {options.batch_size} images of '
+            f'{size[0]} x {size[1]}, windows of {window[0]} x {window[1]}, '
+            f'{options.dtype}; the reference is {rows[0]["reference"]}'
+        ),
+        options=dict(
+            config=str(cfg.filename),
+            image=list(size),
+            window=list(window),
+            **dataclasses.asdict(options),
+        ),
+        columns=COLUMNS,
+        rows=rows,
+    )

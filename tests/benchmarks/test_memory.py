@@ -1,0 +1,235 @@
+import dataclasses
+import functools
+from collections import Counter
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._pytree import tree_leaves
+
+from benchmarks import memory
+from benchmarks.fake_gpu import FakeGPU, GPUFunctions, LiveBytes, rounded
+from benchmarks.measure import peak_bytes
+from benchmarks.memory import FakeTraining, largest_batch, measure_memory
+from tests.toy import ROOT
+from volo.errors import ConfigError
+from volo.models.archs import ARCHS
+
+CONFIGS = ['volo_tiny_token_label_shapes', 'volo_tiny_upernet_camvid']
+
+
+def read(name):
+    """A config; a tiny one with one block a stage, as fake tensors are slow ones."""
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    if 'tiny' in name:
+        cfg.model.backbone.arch = dataclasses.asdict(
+            dataclasses.replace(ARCHS['tiny'], depths=(1, 1, 1, 1))
+        )
+    return cfg
+
+
+@functools.cache
+def make(name):
+    return FakeTraining(read(name), 'bf16')
+
+
+@functools.cache
+def count(name, batch_size, with_cp=False):
+    return make(name).step(batch_size, with_cp)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_parameters_have_a_closed_form(name):
+    training = make(name)
+    found = count(name, 2)
+    parameters = [rounded(4 * p.numel()) for p in training.model.parameters()]
+    buffers = [rounded(b.nbytes) for b in training.model.buffers()]
+    assert found.weights == sum(parameters) + sum(buffers)
+    assert found.gradients == found.copies == sum(parameters)
+    assert found.optimizer == 2 * sum(parameters)
+    parts = dataclasses.asdict(found)
+    assert parts.pop('total') == sum(parts.values()) - parts['gradients']
+
+
+def test_only_what_is_trained_has_gradients():
+    cfg = read(CONFIGS[1])
+    cfg.model.backbone.frozen_stages = 4
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    training = FakeTraining(cfg, 'bf16', gpus=1)
+    found = training.step(2)
+    everything = sum(rounded(p.nbytes) for p in training.model.parameters())
+    assert found.copies == everything
+    assert 0 < found.gradients < everything / 2
+    assert found.optimizer == 2 * found.gradients
+
+
+@pytest.fixture
+def operators(monkeypatch):
+    """What ran under a tracker: operators and what they returned."""
+    found, dispatch = [], LiveBytes.__torch_dispatch__
+
+    def listen(self, func, *args):
+        result = dispatch(self, func, *args)
+        tensors = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        found.append(
+            (str(func), *((tuple(x.shape), x.dtype, x.device.type) for x in tensors))
+        )
+        return result
+
+    monkeypatch.setattr(LiveBytes, '__torch_dispatch__', listen)
+    return found
+
+
+def test_kernels_are_those_of_a_gpu(operators):
+    make(CONFIGS[0]).step(2)
+    names = {name for name, *_ in operators}
+    for name in ('flash_attention', 'flash_attention_backward'):
+        assert f'aten._scaled_dot_product_{name}.default' in names
+    for name in ('fused_outlook_attention', 'fused_outlook_attention_backward'):
+        assert f'volo.{name}.default' in names
+    assert not any('_safe_softmax' in name or 'bmm' in name for name in names)
+    FakeTraining(read(CONFIGS[0]), 'float32').step(2)
+    name = 'aten._scaled_dot_product_efficient_attention.default'
+    assert name in {name for name, *_ in operators}
+
+
+def forward(training, functions, operators):
+    operators.clear()
+    tracker = LiveBytes('cuda')
+    with tracker, FakeGPU(), functions:
+        losses = training.model(*training._make_batch(2), mode='loss')
+    assert losses
+    # What C++ asks about a tensor and how often it detaches one costs nothing.
+    free = 'prim.device.default', 'aten.detach.default'
+    return [found for found in operators if found[0] not in free], tracker.peak
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_autocast_is_torchs(name, operators, monkeypatch):
+    """torch's own does the forward pass of fake tensors, only not the backward."""
+    training = FakeTraining(read(name), 'bf16')
+    with training.fake:
+        ours = forward(training, training.functions, operators)
+        training.functions.weights.clear()
+        dispatch = FakeGPU.__torch_dispatch__
+
+        def with_device(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.prim.device.default:
+                return func(*args)
+            return dispatch(self, func, types, args, kwargs)
+
+        monkeypatch.setattr(FakeGPU, '__torch_dispatch__', with_device)
+        # torch.autocast refuses without a GPU, its switches do not.
+        torch.set_autocast_enabled('cuda', True)
+        torch.set_autocast_dtype('cuda', torch.bfloat16)
+        torch.autocast_increment_nesting()
+        try:
+            torchs = forward(training, GPUFunctions(torch.float32), operators)
+        finally:
+            torch.clear_autocast_cache()
+            torch.autocast_decrement_nesting()
+            torch.set_autocast_enabled('cuda', False)
+    # In another order: torch casts the arguments of a function from the last on.
+    ours_alone = Counter(ours[0]) - Counter(torchs[0])
+    assert Counter(torchs[0]) - Counter(ours[0]) == Counter()
+    # `labels.to(device)`, where they are: C++ is told that they are not.
+    of_labels = ('aten._to_copy.default', ((2,), torch.int64, 'cuda'))
+    assert ours_alone.keys() <= {of_labels}
+    assert ours[1] == pytest.approx(torchs[1], rel=1e-3)
+
+
+def test_peak_is_that_of_torchs_tracker():
+    training = make(CONFIGS[0])
+    tracker = MemTracker()
+    tracker.track_external(training.model, training.optimizer)
+    training.model.backbone.with_cp = False
+    with training.fake, tracker, FakeGPU():
+        with training.functions:
+            losses = training.model(*training._make_batch(2), mode='loss')
+            loss = training.model.parse_losses(losses)[0]
+        training.functions.weights.clear()
+        loss.backward()
+        training.optimizer.step()
+        training.optimizer.zero_grad()
+    (peak,) = [
+        kinds['Total']
+        for device, kinds in tracker.get_tracker_snapshot('peak').items()
+        if device.type == 'cuda'
+    ]
+    found = count(CONFIGS[0], 2)
+    assert found.total - found.copies == pytest.approx(peak, rel=0.01)
+
+
+def test_a_real_step_needs_as_much():
+    """On a CPU, in float32: there both can be had."""
+    fake = FakeTraining(read(CONFIGS[1]), 'float32', device='cpu')
+    found = {with_cp: fake.step(2, with_cp) for with_cp in (False, True)}
+    cfg = read(CONFIGS[1])
+    init_default_scope(cfg.default_scope)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    # Its batch is real where no mode makes it fake.
+    fake.model = model
+
+    def step():
+        losses = model(*fake._make_batch(2), mode='loss')
+        loss = model.parse_losses(losses)[0]
+        del losses
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    for with_cp, counted in found.items():
+        model.backbone.with_cp = with_cp
+        beyond = counted.gradients_at_peak + counted.activations
+        assert beyond == pytest.approx(peak_bytes(step, 'cpu'), rel=0.05)
+
+
+def test_memory_is_linear_in_the_batch():
+    totals = [count(CONFIGS[1], n).total for n in (2, 4, 8)]
+    assert totals[2] - totals[1] == pytest.approx(2 * (totals[1] - totals[0]), rel=0.01)
+
+
+@pytest.mark.parametrize('limit', [5, 20, 21, 22, 57, 400, 401, 1000, 9999])
+def test_largest_batch_follows_the_lines(limit):
+    counted = []
+
+    def total(batch):
+        counted.append(batch)
+        return max(20, 10 + 3 * batch, 7 * batch - 50)
+
+    expected = max((n for n in range(2000) if n and total(n) <= limit), default=0)
+    counted.clear()
+    assert largest_batch(total, limit) == expected
+    assert len(set(counted)) < 25
+
+
+def test_report(monkeypatch):
+    fits = lambda total, limit: int(limit / total(2))  # noqa: E731
+    monkeypatch.setattr(memory, 'largest_batch', fits)
+    report = measure_memory(read(CONFIGS[1]), [2], 'bf16', [1])
+    plain, checkpointed = report.rows
+    assert [plain['with_cp'], checkpointed['with_cp']] == [False, True]
+    assert plain['batch_size'] == checkpointed['batch_size'] == 2
+    assert checkpointed['activations'] < plain['activations']
+    assert checkpointed['fits_1'] > plain['fits_1'] > 1
+    assert plain['weights'] == checkpointed['weights']
+    assert 'fits 1 GB' in report.markdown()
+
+
+def test_dtype_is_the_configs():
+    assert memory.training_dtype(read('volo_d1_imagenet')) == 'fp16'
+    assert memory.training_dtype(read('volo_tiny_shapes')) == 'float32'
+
+
+def test_what_is_impossible_is_said():
+    with pytest.raises(ConfigError, match='shards the model'):
+        FakeTraining(read('volo_d5_fsdp_imagenet'), 'bf16')
+    cfg = read(CONFIGS[0])
+    cfg.model.backbone.type = 'ResNet'
+    with pytest.raises(ConfigError, match='no model with the backbone VOLO'):
+        FakeTraining(cfg, 'bf16')

@@ -1,0 +1,351 @@
+import contextlib
+import io
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from tests.bad_checkpoints import WEIGHTS, make_malicious
+from tests.web_server import WebServer, sha256
+from volo.checkpoints import fetching
+from volo.checkpoints.fetching import fetch, locate
+from volo.checkpoints.reading import read_weights
+from volo.checkpoints.trust import TRUST_VARIABLE
+from volo.errors import CheckpointError
+
+CONTENT = b'what a checkpoint holds ' * 100
+HASH = sha256(CONTENT)
+OTHER_HASH = sha256(b'something else')
+
+
+@pytest.fixture
+def web(monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+    server = WebServer()
+    with contextlib.closing(server):
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder, still to be made, that is torch.hub's cache of checkpoints."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    return tmp_path / 'home/hub/checkpoints'
+
+
+@pytest.fixture
+def said(monkeypatch):
+    texts = []
+    monkeypatch.setattr(fetching, 'print_log', lambda text, **_: texts.append(text))
+    return texts
+
+
+def files(folder):
+    return [path.name for path in folder.glob('*')]
+
+
+@pytest.mark.parametrize('path', ['/d1_224_84.2.pth.tar', '/get', '/', '/x.pth?n=1&m'])
+def test_hash_behind_the_address(web, cache, path):
+    path = fetch(f'{web.add(path, CONTENT)}#sha256={HASH.upper()}')
+
+    assert path.read_bytes() == CONTENT
+    assert files(cache) == [path.name]
+
+
+@pytest.mark.parametrize('digits', [8, 12, 64])
+def test_hash_in_the_name_as_torch_hub_has_it(web, cache, digits):
+    name = f'volo-d1-{HASH[:digits]}.pth.tar'
+
+    path = fetch(web.add(f'/a/{name}', CONTENT))
+
+    assert path == cache / name and path.read_bytes() == CONTENT
+
+
+def test_suffix_is_kept(web):
+    url = f'{web.add("/x.safetensors", CONTENT)}#sha256={HASH}'
+
+    assert fetch(url).suffix == '.safetensors'
+
+
+def test_another_hash_is_refused_and_nothing_kept(web, cache):
+    url = web.add('/x.pth', CONTENT)
+
+    with pytest.raises(CheckpointError, match='refused and not kept') as caught:
+        fetch(f'{url}#sha256={OTHER_HASH}')
+
+    assert all(text in str(caught.value) for text in (url, OTHER_HASH, HASH))
+    assert files(cache) == []
+
+
+def test_another_hash_than_the_names_is_refused(web, cache):
+    # A date, as OpenMMLab has it in names, is no hash either.
+    url = web.add('/vgg-20210208.pth', CONTENT)
+
+    with pytest.raises(CheckpointError, match=rf'be 20210208\.\.\. but is {HASH}'):
+        fetch(url)
+
+    assert files(cache) == []
+
+
+def test_the_hash_behind_the_address_outweighs_the_names(web):
+    url = web.add('/vgg-20210208.pth', CONTENT)
+
+    assert fetch(f'{url}#sha256={HASH}').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    'name', ['x.pth', 'd1-1234567.pth', 'volo-d1', 'x-deadbeefg.p']
+)
+def test_without_a_hash_nothing_is_fetched(web, cache, name):
+    url = web.add(f'/{name}', CONTENT)
+
+    with pytest.raises(CheckpointError, match='was not fetched') as caught:
+        fetch(url)
+
+    assert f'{url}#sha256=<64 hex digits>' in str(caught.value)
+    assert 'sha256sum' in str(caught.value) and TRUST_VARIABLE in str(caught.value)
+    assert web.requests == [] and files(cache) == []
+
+
+@pytest.mark.parametrize(
+    'fragment', ['', 'sha256=', f'sha256={HASH[:8]}', f'md5={HASH}', f'sha256={HASH}0']
+)
+def test_a_hash_that_is_none(web, fragment):
+    url = web.add(f'/x-{HASH[:8]}.pth', CONTENT)
+
+    with pytest.raises(CheckpointError, match='sha256= and 64 hex digits'):
+        fetch(f'{url}#{fragment}')
+
+    assert web.requests == []
+
+
+def test_trust_needs_no_hash(web, cache, said, monkeypatch):
+    monkeypatch.setenv(TRUST_VARIABLE, '1')
+    first, second = web.add('/a/x.pth', CONTENT), web.add('/b/x.pth', b'other')
+
+    assert fetch(first).read_bytes() == CONTENT
+    assert fetch(second).read_bytes() == b'other'
+    assert fetch(first).read_bytes() == CONTENT
+    assert web.requests == ['/a/x.pth', '/b/x.pth']
+    assert f'{first} is not checked' in said[0] and TRUST_VARIABLE in said[0]
+
+
+def test_trust_excuses_no_wrong_hash(web, cache, monkeypatch):
+    monkeypatch.setenv(TRUST_VARIABLE, '1')
+
+    with pytest.raises(CheckpointError, match='refused and not kept'):
+        fetch(f'{web.add("/x.pth", CONTENT)}#sha256={OTHER_HASH}')
+
+
+def test_a_cached_file_is_not_fetched_again(web):
+    urls = [
+        f'{web.add("/x.pth", CONTENT)}#sha256={HASH}',
+        web.add(f'/x-{HASH[:8]}.pth', CONTENT),
+    ]
+    paths = [fetch(url) for url in urls]
+    web.files.clear()
+
+    assert [fetch(url) for url in urls] == paths
+    assert len(web.requests) == 2
+
+
+def test_files_of_one_name_do_not_take_each_others_place(web):
+    first = f'{web.add("/a/x.pth", CONTENT)}#sha256={HASH}'
+    second = f'{web.add("/b/x.pth", b"something else")}#sha256={OTHER_HASH}'
+
+    paths = [fetch(first), fetch(second)]
+
+    assert [path.read_bytes() for path in paths] == [CONTENT, b'something else']
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(web):
+    url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
+    fetch(url).write_bytes(b'damaged')
+
+    assert fetch(url).read_bytes() == CONTENT
+    assert len(web.requests) == 2
+
+
+def test_a_changed_file_of_the_cache_is_not_used(web):
+    url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
+    fetch(url).write_bytes(b'changed')
+    web.files.clear()
+
+    with pytest.raises(CheckpointError, match='HTTP 404'):
+        fetch(url)
+
+
+def test_not_found(web, cache):
+    with pytest.raises(CheckpointError, match='HTTP 404') as caught:
+        fetch(f'{web.address}/x.pth#sha256={HASH}')
+
+    assert f'{web.address}/x.pth' in str(caught.value)
+    assert files(cache) == []
+
+
+def test_broken_off(web, cache):
+    url = web.add('/x.pth', CONTENT)
+    web.lengths['/x.pth'] = len(CONTENT) + 1000
+
+    with pytest.raises(CheckpointError, match='2,400 of 3,400 bytes|more expected'):
+        fetch(f'{url}#sha256={HASH}')
+
+    assert files(cache) == []
+
+
+def test_nobody_there(cache):
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+
+    with pytest.raises(CheckpointError, match=r'cannot be fetched \(.*refused'):
+        fetch(f'http://127.0.0.1:{port}/x.pth#sha256={HASH}')
+
+
+def test_nobody_answers(cache, monkeypatch):
+    monkeypatch.setattr(fetching, 'TIMEOUT', 0.1)
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+
+        with pytest.raises(CheckpointError, match=r'cannot be fetched \(.*timed out'):
+            fetch(f'http://127.0.0.1:{port}/x.pth#sha256={HASH}')
+
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize(
+    'address',
+    ['http://[x', 'http://host:port/x', 'http:///x', 'http://h/\u00e9', 'https://'],
+)
+def test_no_address(address):
+    with pytest.raises(CheckpointError, match='no address|cannot be fetched'):
+        fetch(f'{address}#sha256={HASH}')
+
+
+@pytest.mark.parametrize('path', ['/..', '/a/%2e%2e%2fx', '/a\\..\\x', '/x%00.pth'])
+def test_no_address_leads_out_of_the_cache(web, cache, path):
+    path = fetch(f'{web.add(path, CONTENT)}#sha256={HASH}')
+
+    assert path.parent == cache and files(cache) == [path.name]
+
+
+def test_cache_that_cannot_be_written(web, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
+
+    with pytest.raises(CheckpointError, match='cannot be kept.*Not a directory'):
+        fetch(f'{web.add("/x.pth", CONTENT)}#sha256={HASH}')
+
+
+def fetch_at_once(url, count=4):
+    """Call ``fetch`` from threads, whose locks exclude each other like processes'."""
+    start = threading.Barrier(count)
+
+    def call():
+        start.wait()
+        return fetch(url)
+
+    with ThreadPoolExecutor(count) as pool:
+        calls = [pool.submit(call) for _ in range(count)]
+        return {call.result() for call in calls}
+
+
+def test_one_of_several_processes_downloads(web, cache):
+    (path,) = fetch_at_once(f'{web.add("/x.pth", CONTENT)}#sha256={HASH}')
+
+    assert path.read_bytes() == CONTENT
+    assert len(web.requests) == 1
+
+
+def test_all_download_where_locks_do_not_work(web, cache, monkeypatch):
+    def refuse(*_):
+        raise OSError('no locks available')
+
+    monkeypatch.setattr(fetching.fcntl, 'flock', refuse)
+
+    (path,) = fetch_at_once(f'{web.add("/x.pth", CONTENT)}#sha256={HASH}')
+
+    assert path.read_bytes() == CONTENT
+    assert files(cache) == [path.name]
+
+
+def test_weights_are_read_from_an_address(web):
+    buffer = io.BytesIO()
+    torch.save(WEIGHTS, buffer)
+    url = web.add('/x.pth', buffer.getvalue())
+
+    weights = read_weights(f'{url}#sha256={sha256(buffer.getvalue())}')
+
+    assert torch.equal(weights['weight'], WEIGHTS['weight'])
+
+
+def test_the_right_hash_makes_no_file_safe(web, tmp_path):
+    path, canary = make_malicious('torch.save', tmp_path)
+    url = web.add('/x.pth', path.read_bytes())
+
+    with pytest.raises(CheckpointError, match='refused, and nothing in it was run'):
+        read_weights(f'{url}#sha256={sha256(path.read_bytes())}')
+
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize('scheme', ['torchvision', 'modelzoo', 'openmmlab', 'mmcls'])
+def test_names_in_tables(web, monkeypatch, scheme):
+    url = web.add(f'/net-{HASH[:8]}.pth', CONTENT)
+    monkeypatch.setitem(fetching._TABLES, scheme, lambda: dict(net=url))
+
+    assert locate(f'{scheme}://net').read_bytes() == CONTENT
+
+    with pytest.raises(CheckpointError, match=rf'{scheme}://nett: .* Did you mean net'):
+        locate(f'{scheme}://nett')
+
+
+def test_renamed_names_in_tables(web, monkeypatch):
+    url = web.add(f'/net-{HASH[:8]}.pth', CONTENT)
+    monkeypatch.setitem(fetching._TABLES, 'open-mmlab', lambda: dict(new=url))
+    renamed = dict(old='new')
+    monkeypatch.setattr(fetching, 'get_deprecated_model_names', lambda: renamed)
+
+    assert locate('open-mmlab://old').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('scheme', fetching._TABLES)
+def test_most_of_the_tables_have_hashes(scheme, monkeypatch):
+    fetched, refused = [], []
+    monkeypatch.setattr(fetching, '_download', lambda url, *_: fetched.append(url))
+    for name in fetching._TABLES[scheme]():
+        try:
+            locate(f'{scheme}://{name}')
+        except CheckpointError:
+            refused.append(name)
+
+    assert len(fetched) > 30 and len(refused) < 20
+
+
+def test_a_name_that_is_a_local_file(monkeypatch):
+    monkeypatch.setitem(fetching._TABLES, 'openmmlab', lambda: dict(net='net.pth'))
+
+    with pytest.raises(CheckpointError, match='local file net.pth'):
+        locate('openmmlab://net')
+
+
+@pytest.mark.parametrize('scheme', ['s3', 'petrel', 'pavi', 'ftp', 'file', 'mm:s3'])
+def test_other_schemes_are_refused(scheme):
+    with pytest.raises(CheckpointError, match=f'not fetched from {scheme}://'):
+        locate(f'{scheme}://bucket/x.pth')
+
+
+def test_schemes_in_capitals(web):
+    url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
+
+    assert locate(url.replace('http', 'HTTP')).read_bytes() == CONTENT
+
+
+def test_local_files_are_left_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+
+    assert (
+        locate(tmp_path / 'x.pth') == locate(f'{tmp_path}/x.pth') == tmp_path / 'x.pth'
+    )
+    assert str(locate('~/x.pth')) == '/home/me/x.pth'

@@ -1,0 +1,263 @@
+"""Who is stuck, and real processes that are."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from volo.engine.hooks import watchdog
+from volo.engine.hooks.watchdog import StuckRankHook
+
+
+def test_stages_are_told():
+    hook = StuckRankHook()
+    runner = SimpleNamespace(iter=11)
+    seen = []
+    for call in (
+        lambda: hook.before_train_iter(runner, 3),
+        lambda: hook.after_train_iter(runner, 3),
+        lambda: hook.before_val_epoch(runner),
+        lambda: hook.before_val_iter(runner, 2),
+        lambda: hook.after_val_epoch(runner, {}),
+        lambda: hook.after_test_iter(runner, 0),
+    ):
+        call()
+        progress = hook._progress
+        seen.append(progress.stage.format(progress.number))
+    assert seen == [
+        'in iteration 12',
+        'after iteration 12',
+        'before the first batch of the validation',
+        'in batch 3 of the validation',
+        'after the last batch of the validation',
+        'after batch 1 of the test',
+    ]
+    assert progress.count == len(seen)
+
+
+def test_a_hook_that_does_not_watch_is_plain_data():
+    hook = pickle.loads(pickle.dumps(StuckRankHook(timeout=7)))
+    assert hook.timeout == 7
+    hook.after_run(SimpleNamespace())  # as if before_run had failed
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(watchdog, 'print_log', lambda line, **_: lines.append(line))
+    return lines
+
+
+@pytest.mark.parametrize(('theirs', 'warned'), [(30, True), (31, False), (None, False)])
+def test_a_process_group_that_ends_first_is_warned_of(
+    said, monkeypatch, theirs, warned
+):
+    monkeypatch.setattr(watchdog, 'get_world_size', lambda: 2)
+    dist_cfg = {} if theirs is None else dict(timeout=theirs)
+    runner = SimpleNamespace(cfg=dict(env_cfg=dict(dist_cfg=dist_cfg)))
+    StuckRankHook(timeout=30)._check_process_group(runner)
+    assert any('dist_cfg.timeout=30 is not longer' in line for line in said) == warned
+
+
+def test_an_error_of_the_watch_does_not_end_the_training(said):
+    def broken():
+        raise ValueError('no progress at all')
+
+    watch = watchdog._Watch(30, broken, sys._getframe().f_code)
+    watch.run()
+    assert said == ['stuck ranks will not be found: ValueError: no progress at all']
+
+
+RANKS = """
+import atexit, importlib, json, os, signal, socket, sys, threading, types
+from datetime import timedelta
+import torch, torch.distributed as dist
+from mmengine.logging import MMLogger
+
+# Without the seconds of importing volo.
+package = sys.modules['engine'] = types.ModuleType('engine')
+package.__path__ = [os.path.dirname(sys.argv[1])]
+watchdog = importlib.import_module('engine.watchdog')
+folder, timeout = sys.argv[2], float(sys.argv[3])
+
+class Runner:
+    iter = 0
+    cfg = dict(env_cfg=dict(dist_cfg=dict(timeout=60)))
+
+    def __init__(self, scenario, rank):
+        self.scenario, self.rank = scenario, rank
+        self.hook = watchdog.StuckRankHook(timeout)
+
+    def call_hook(self, name, *arguments):
+        getattr(self.hook, name)(self, *arguments)
+
+    def train(self):
+        self.call_hook('before_run')
+        for index in range(5):
+            self.call_hook('before_train_iter', index)
+            if index == 3:
+                getattr(self, self.scenario)()
+            if dist.is_initialized():
+                dist.all_reduce(torch.ones(1))
+            self.call_hook('after_train_iter', index)
+            self.iter += 1
+        self.call_hook('after_run')
+
+    def finishes(self):
+        pass
+
+    def hangs(self):
+        if self.rank == 1:
+            threading.Event().wait()
+
+    def is_stopped(self):
+        if self.rank == 1:
+            threading.Event().wait(timeout / 8)  # to have reported
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def hosts_the_store_and_is_stopped(self):
+        if self.rank == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def has_more_to_do(self):
+        for index in range(10 if self.rank == 1 else 0):
+            threading.Event().wait(timeout / 8)
+            self.call_hook('before_val_iter', index)
+
+    def hangs_alone(self):
+        threading.Event().wait()
+
+    def raises(self):
+        raise RuntimeError
+
+    def is_interrupted(self):
+        sys.exit(75)
+
+def become(scenario, rank, size, port):
+    output = os.open(f'{folder}/{scenario}{rank}.txt', os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 2)
+    MMLogger.get_instance('test', log_file=f'{folder}/{scenario}{rank}.log')
+    if size > 1:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(size))
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        dist.init_process_group('gloo', timeout=timedelta(seconds=60))
+    try:
+        Runner(scenario, rank).train()
+    except RuntimeError:
+        if scenario != 'raises':
+            raise
+        threading.Event().wait(1.5 * timeout)
+    finally:
+        if size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
+pids = {}
+for scenario in sys.argv[4:]:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    size = 1 if scenario in ('hangs_alone', 'raises') else 2
+    for rank in range(size):
+        pid = os.fork()
+        if pid == 0:
+            status = 0
+            try:
+                become(scenario, rank, size, port)
+            except SystemExit as ending:
+                status = ending.code
+            # As volo.engine.cli.leave does.
+            atexit._run_exitfuncs()
+            os._exit(status)
+        pids[pid] = scenario, rank
+statuses = {}
+running = dict(pids)
+while running:
+    pid, status = os.wait()
+    scenario, rank = running.pop(pid)
+    statuses[f'{scenario}{rank}'] = os.waitstatus_to_exitcode(status)
+    if 'stopped' in scenario:  # what a launcher does
+        for other, (name, _) in running.items():
+            if name == scenario:
+                os.kill(other, signal.SIGKILL)
+json.dump([statuses, {f'{s}{r}': pid for pid, (s, r) in pids.items()}], sys.stdout)
+"""
+
+SCENARIOS = {
+    'finishes': [0, 0],
+    'hangs': [70, 70],
+    'is_stopped': [70, -9],
+    'hosts_the_store_and_is_stopped': [-9, 70],
+    'has_more_to_do': [0, 0],
+    'hangs_alone': [70],
+    'raises': [0],
+    'is_interrupted': [75, 75],
+}
+
+
+@pytest.fixture(scope='module')
+def ended(tmp_path_factory):
+    """All scenarios at once: most of their time they wait."""
+    folder = tmp_path_factory.mktemp('ranks')
+    script = folder / 'ranks.py'
+    script.write_text(RANKS)
+    done = subprocess.run(
+        [sys.executable, script, watchdog.__file__, folder, '4', *SCENARIOS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+    )
+    assert done.returncode == 0, done.stderr
+    statuses, pids = json.loads(done.stdout[done.stdout.rindex('[{') :])
+
+    def of(scenario):
+        names = [f'{scenario}{rank}' for rank in range(len(SCENARIOS[scenario]))]
+        return SimpleNamespace(
+            statuses=[statuses[name] for name in names],
+            pids=[pids[name] for name in names],
+            errors=''.join((folder / f'{name}.txt').read_text() for name in names),
+            log=(folder / f'{scenario}0.log').read_text(),
+        )
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scenario', SCENARIOS)
+def test_stuck_processes_end_and_others_do_not(ended, scenario):
+    ended = ended(scenario)
+    assert ended.statuses == SCENARIOS[scenario], ended.errors
+    if 70 not in ended.statuses:
+        assert ended.errors == ''
+    else:
+        assert ended.errors.count('no progress for 4 s in iteration 4: ') == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('scenario', 'rank'), [('hangs', 1), ('hangs_alone', 0)])
+def test_a_rank_that_hangs_is_named_with_its_place(ended, scenario, rank):
+    ended = ended(scenario)
+    place = rf'host \S+, pid {ended.pids[rank]}\) is stuck at \S+ranks.py:\d+'
+    line = rf'no progress for 4 s .*: rank {rank} \({place} in {scenario}; the job ends'
+    assert re.search(line, ended.errors)
+    assert re.search(line, ended.log)
+    assert f'stack of rank {rank}:' in ended.errors
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_is_named(ended):
+    ended = ended('is_stopped')
+    assert f', pid {ended.pids[1]}) does not respond; the job ends' in ended.errors
+    assert ': rank 1 (host ' in ended.errors and ': rank 1 (host ' in ended.log
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_answer_is_named(ended):
+    errors = ended('hosts_the_store_and_is_stopped').errors
+    assert "rank 0's host (127.0.0.1:" in errors and ') does not respond; ' in errors

@@ -1,0 +1,1 @@
+"""Annotators: from images to token-label maps."""

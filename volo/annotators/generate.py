@@ -1,0 +1,156 @@
+"""From a folder of images and an annotator to a store of label maps."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_reduce, barrier, get_dist_info
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from torch.utils.data import DataLoader
+
+from volo.errors import ConfigError, DataError
+from volo.token_label.folder_writer import FolderWriter, Writer
+from volo.token_label.maps import LabelMap
+from volo.token_label.packed_writer import PackedWriter
+
+from .annotator import Annotator, top_k
+from .images import Images, find_images, number_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was done, by all processes together.
+
+    Attributes:
+        total: Maps in the store.
+        new: Those of this run.
+        shape: (k, h, w) of a map.
+        out: The store.
+        correct: New images whose class the annotator finds.
+        unknown: Why ``correct`` means nothing; '' if it does.
+    """
+
+    total: int
+    new: int
+    shape: tuple[int, int, int]
+    out: Path
+    correct: int
+    unknown: str
+
+    def __str__(self) -> str:
+        k, h, w = self.shape
+        top_1 = (
+            f'not known: {self.unknown}'
+            if self.unknown
+            else f'{self.correct / self.new:.2%} of the {self.new} new'
+        )
+        return (
+            f'{self.out}: {self.total} label maps ({self.new} new) of {h} x {w} cells, '
+            f"{k} classes each; annotator's top-1: {top_1}"
+        )
+
+
+def generate_label_maps(
+    annotator: Annotator,
+    images: str | Path,
+    out: str | Path,
+    *,
+    k: int = 5,
+    batch_size: int = 64,
+    workers: int = 2,
+    packed: bool = False,
+) -> Report:
+    """Write a label map for every image of a folder that has none yet.
+
+    Interrupted, the same call goes on where it stopped. Processes that have joined
+    (:func:`join_processes`) share the work; all of them make this call.
+
+    Args:
+        annotator: Gives the scores.
+        images: ``<class>/<name>.jpg`` or ``<name>.jpg`` below it.
+        out: ``<key>.pt`` files below it, or the packed store.
+        k: Classes kept for each cell.
+        batch_size: Images a batch, for each process.
+        workers: Processes that load images, for each process.
+        packed: Write a packed store.
+
+    Raises:
+        ConfigError: The annotator has no k classes.
+        DataError: An image is broken, a score does not fit into float16, or ``out``
+            cannot be written or holds something else.
+    """
+    paths = find_images(images)
+    keys = list(paths)
+    if not 1 <= k <= annotator.num_classes:
+        raise ConfigError(f'--top-k {k}: from 1 to {annotator.num_classes} can be kept')
+    shape = (k, *annotator.grid)
+    rank, world_size = get_dist_info()
+    writer: Writer
+    if packed:
+        if rank == 0:
+            writer = PackedWriter.create(out, keys, shape, annotator.num_classes)
+        barrier()
+        if rank > 0:
+            writer = PackedWriter.open(out)
+    else:
+        writer = FolderWriter(out, keys, shape)
+    missing = writer.missing()
+    barrier()  # Nothing is written before all ranks know what is missing.
+
+    classes = number_classes(keys, annotator.num_classes)
+    counts = Counter()
+    share = missing[rank::world_size]
+    loader = DataLoader(
+        Images([paths[key] for key in share], annotator.preprocess),
+        batch_size=batch_size,
+        num_workers=min(workers, len(share)),
+        pin_memory=annotator.device.type == 'cuda',
+    )
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=rank > 0) as bar:
+        name = (
+            f'label maps, 1 of {world_size} parts' if world_size > 1 else 'label maps'
+        )
+        task = bar.add_task(name, total=len(share))
+        try:
+            for indices, batch in loader:
+                scores, logits = annotator(batch.to(annotator.device))
+                best = logits.argmax(1).tolist()
+                for index, label_map, found in zip(
+                    indices.tolist(), top_k(scores, k), best, strict=True
+                ):
+                    key = share[index]
+                    _check_range(label_map, key)
+                    writer.write(key, label_map)
+                    counts['new'] += 1
+                    if not isinstance(classes, str):
+                        counts['correct'] += found == classes[key.partition('/')[0]]
+                bar.advance(task, len(batch))
+        finally:
+            writer.flush()
+    new, correct = _sum_over_ranks(counts['new'], counts['correct'])
+    if packed and rank == 0:
+        writer.finish()
+    unknown = classes if isinstance(classes, str) else ''
+    if not new:
+        unknown = 'no image was annotated in this run'
+    return Report(len(keys), new, shape, Path(out), correct, unknown)
+
+
+def _check_range(label_map: LabelMap, key: str) -> None:
+    highest = torch.finfo(torch.float16).max
+    # Not-a-number compares as false.
+    if not (abs(label_map.scores) <= highest).all():
+        raise DataError(
+            f'{key}: the annotator gives a score that is not finite in float16, in '
+            'which label maps are kept. Are its weights and --input-size right?'
+        )
+
+
+def _sum_over_ranks(*values: int) -> list[int]:
+    total = torch.tensor(values)
+    all_reduce(total)
+    return total.tolist()

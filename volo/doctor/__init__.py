@@ -1,0 +1,1 @@
+"""Examine a dataset: every file, every label, every folder."""

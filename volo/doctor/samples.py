@@ -1,0 +1,226 @@
+"""All checks of one sample, and many samples at a time."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch.utils.data
+from mmengine.dataset import BaseDataset
+
+from volo.datasets.checks import (
+    Loading,
+    decoding_finding,
+    image_findings,
+    image_size,
+    read_file,
+)
+from volo.datasets.findings import Finding
+from volo.datasets.masks import (
+    decode_mask,
+    label_finding,
+    label_table,
+    mask_depth_finding,
+    read_mask,
+    shape_finding,
+)
+from volo.errors import DataError, MissingLabelMapError
+from volo.token_label.maps import LabelMapFolder, label_key
+from volo.token_label.packed import PackedLabelMaps
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleReport:
+    """What one sample holds.
+
+    Attributes:
+        path: Of the image; '' where the dataset has it in memory.
+        findings: What is wrong with it.
+        digest: Hash of the image's bytes; b'' where there are none.
+        labels: Classes of the image; () for masks.
+        values: Which values are in the mask's file, boolean (256,).
+        counts: How many pixels have each label after loading, (256,).
+    """
+
+    path: str
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    digest: bytes = b''
+    labels: tuple[int, ...] = ()
+    values: np.ndarray | None = None
+    counts: np.ndarray | None = None
+
+
+@dataclasses.dataclass
+class Part(torch.utils.data.Dataset):
+    """One of the datasets of a split.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        dataset: It is never asked for samples, only for what it knows of them.
+        size: Number of samples.
+        label_maps: Of a ``TokenLabelDataset``.
+        maps_needed: An image without label map is wrong.
+    """
+
+    split: str
+    dataset: BaseDataset
+    size: int = 0
+    label_maps: LabelMapFolder | PackedLabelMaps | None = None
+    maps_needed: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in label order."""
+        return tuple(self.dataset.metainfo.get('classes') or ())
+
+    def info(self, index: int) -> dict:
+        """Return what the dataset knows of a sample."""
+        info = self.dataset.get_data_info(index)
+        info.setdefault('num_classes', len(self.classes))
+        info.setdefault('ignore_index', getattr(self.dataset, 'ignore_index', 255))
+        return info
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> SampleReport:
+        info = self.info(index)
+        report = check_sample(info, Loading.of(self.dataset))
+        if self.label_maps is not None:
+            finding = self._label_map_finding(info)
+            report.findings.extend([finding] if finding else [])
+        return report
+
+    def _label_map_finding(self, info: Mapping) -> Finding | None:
+        image, store = info['img_path'], self.label_maps
+        key = label_key(image, self.dataset.data_prefix['img_path'])
+        path = store.path(key) if isinstance(store, LabelMapFolder) else str(store.root)
+        try:
+            classes = store.read(key).classes
+        except MissingLabelMapError:
+            if not self.maps_needed:
+                return None
+            return Finding('label-map-missing', path, f'no label map of {image}')
+        except DataError as error:
+            return _from_error('label-map-broken', path, error)
+        if not info['num_classes'] or classes.max() < info['num_classes']:
+            return None
+        return Finding(
+            'label-map-classes',
+            path,
+            f'class {classes.max()} in the label map of {image}, but there are '
+            f'{info["num_classes"]} classes',
+        )
+
+
+def _from_error(kind: str, path: str, error: DataError) -> Finding:
+    """Turn an error of the form ``path: value. remedy`` into a finding."""
+    value = str(error).removeprefix(f'{path}: ').partition('. ')[0]
+    return Finding(kind, path, value)
+
+
+def check_samples(part: Part, workers: int) -> Iterator[SampleReport]:
+    """Check all samples of a dataset, in order.
+
+    Args:
+        part: The dataset.
+        workers: Number of processes beside this one; 0 for none.
+    """
+    batches = torch.utils.data.DataLoader(
+        part, batch_size=8, num_workers=workers, collate_fn=list
+    )
+    for batch in batches:
+        yield from batch
+
+
+def check_sample(info: Mapping, loading: Loading) -> SampleReport:
+    """Check the image of a sample, its mask and its label.
+
+    Args:
+        info: What the dataset knows of it, with ``num_classes``.
+        loading: Of the dataset.
+    """
+    path, mask = info.get('img_path') or '', info.get('seg_map_path')
+    findings, labels = [], ()
+    if info.get('gt_label') is not None:
+        labels = tuple(np.atleast_1d(info['gt_label']).tolist())
+        findings += _range_findings(path, labels, info['num_classes'])
+    if not path:
+        return SampleReport(path, findings, labels=labels)
+    size, digest = None, b''
+    content = read_file(path)
+    if isinstance(content, Finding):
+        findings.append(content)
+    else:
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        broken = decoding_finding(path, content)
+        if broken:
+            findings.append(broken)
+        else:
+            findings += image_findings(path, content, loading)
+            size = image_size(content, loading)
+    if not mask:
+        return SampleReport(path, findings, digest, labels)
+    found, values, counts = _check_mask(mask, size, info, loading)
+    return SampleReport(path, findings + found, digest, labels, values, counts)
+
+
+def _range_findings(
+    path: str, labels: tuple[int, ...], num_classes: int
+) -> list[Finding]:
+    if not num_classes:
+        return []
+    return [
+        Finding(
+            'label-range',
+            path or 'image in memory',
+            f'label {label}, but there are {num_classes} classes '
+            f'(0 to {num_classes - 1})',
+        )
+        for label in labels
+        if not 0 <= label < num_classes
+    ]
+
+
+def _check_mask(
+    path: str, size: tuple[int, int, int] | None, info: Mapping, loading: Loading
+) -> tuple[list[Finding], np.ndarray | None, np.ndarray | None]:
+    """Return findings, values and counts, see :class:`SampleReport`.
+
+    Args:
+        path: Of the mask.
+        size: Height, width and EXIF orientation of its image, if that is whole.
+        info: What the dataset knows of the sample.
+        loading: Of the dataset.
+    """
+    image = info['img_path']
+    content = read_mask(path, image)
+    if isinstance(content, Finding):
+        return [content], None, None
+    array = decoding_finding(path, content) or decode_mask(path, content, loading)
+    if isinstance(array, Finding):
+        return [array], None, None
+    findings = []
+    if content.startswith(b'\xff\xd8'):
+        findings.append(Finding('mask-lossy', path, 'the mask is a JPEG'))
+    if size:
+        height, width, orientation = size
+        shape = shape_finding(path, array, image, (height, width), orientation)
+        if shape:
+            findings.append(shape)
+        elif orientation in (2, 3, 4) or (orientation != 1 and height == width):
+            # Otherwise the sizes show that the mask is of the turned image.
+            text = f'EXIF orientation {orientation}; its mask is {path}'
+            findings.append(Finding('image-orientation', image, text))
+    deep = mask_depth_finding(path, array)
+    if deep:
+        findings.append(deep)
+    if deep or array.ndim != 2:
+        return findings, None, None
+    of_values = np.bincount(array.astype(np.uint8).ravel(), minlength=256)
+    counts = np.zeros(256, np.int64)
+    np.add.at(counts, label_table(info), of_values)
+    labels = label_finding(path, counts, info) if info['num_classes'] else None
+    if labels:
+        findings.append(labels)
+    return findings, of_values > 0, counts

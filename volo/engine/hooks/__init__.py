@@ -1,0 +1,19 @@
+"""Hooks of the Runner, one per file."""
+
+from .compiling import CompileHook
+from .interruption import InterruptionHook
+from .loaded_weights import CheckLoadedWeightsHook
+from .non_finite import SkipNonFiniteHook
+from .random_streams import RandomStreamsHook
+from .saving import SafeCheckpointHook
+from .watchdog import StuckRankHook
+
+__all__ = [
+    'CheckLoadedWeightsHook',
+    'CompileHook',
+    'InterruptionHook',
+    'RandomStreamsHook',
+    'SafeCheckpointHook',
+    'SkipNonFiniteHook',
+    'StuckRankHook',
+]

@@ -1,0 +1,96 @@
+"""Atomic writing: a file holds its old content or all of its new content."""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+#: The end of the name of a file that is not complete, which begins with a dot.
+PARTIAL_SUFFIX = '.partial'
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to ``path`` if the block succeeds.
+
+    Args:
+        path: A file, or a folder that is absent or empty. Its parent is created if
+            missing.
+
+    Raises:
+        OSError: The parent cannot be created, or the result cannot be renamed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}')
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def write_atomically(
+    path: str | os.PathLike, content: bytes, *, durable: bool = True
+) -> None:
+    """Write a file that a kill, a full disk or a reader cannot catch half-written.
+
+    Args:
+        path: The file. Its folder is created if missing.
+        content: The whole content.
+        durable: Wait until the content is on disk, so that a power failure cannot
+            lose it. Costs milliseconds.
+
+    Raises:
+        OSError: The content does not fit on the disk or cannot be written. The old
+            file is unchanged.
+    """
+    path = Path(path)
+    with atomic_path(path) as partial:
+        if shutil.disk_usage(path.parent).free < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with partial.open('wb') as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk, where the system lets folders be synced."""
+    if not hasattr(os, 'O_DIRECTORY'):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def describe_write_error(
+    path: str | os.PathLike, error: OSError, size: int | None = None
+) -> str:
+    """Say why a file could not be written: the disk is full, or what the system says.
+
+    Args:
+        path: The file.
+        error: What the system said.
+        size: Bytes of the file, if known.
+    """
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f'{path} cannot be written: {error.strerror or error}'
+    takes = '' if size is None else f'it takes {size / 1e6:.1f} MB, '
+    free = shutil.disk_usage(Path(path).parent).free
+    return (
+        f'{path} does not fit on the disk: {takes}{free / 1e6:.1f} MB are free (or a '
+        'quota is reached)'
+    )
