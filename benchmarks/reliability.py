@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import DATA_SAMPLERS, HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from demo.shapes import generate_shapes_dataset
+from demo.shapes_dataset import generate_shapes_dataset
 from volo.engine.launch import build_runner
 from volo.errors import ConfigError
 

@@ -1,1 +1,1 @@
-"""The miniature of the whole project that ``make demo`` runs on a CPU."""
+"""The whole project in miniature: what ``make demo`` runs on a CPU."""

@@ -8,47 +8,61 @@ from pathlib import Path
 
 from volo.engine.cli import run_cli
 
-from .pipeline import DemoOptions, run_demo
+from .options import ANNOTATOR_EPOCHS, CLASSIFIER_EPOCHS, DemoOptions
+from .pipeline import run_demo
 
 
 def main() -> None:
     default = DemoOptions()
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prog='python -m demo',
+        description='Draw synthetic shapes, train a small VOLO and a UPerNet on them '
+        'and draw what they predict. On a CPU this takes a few minutes.',
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=default.work_dir,
-        help='where results go; an earlier run there is renamed, not overwritten',
+        help='folder of the results; earlier results there are renamed, not '
+        'overwritten (default: %(default)s)',
     )
     parser.add_argument(
         '--data-root',
         type=Path,
         default=default.data_root,
-        help='where the images are drawn; kept for the next time',
+        help='folder of the dataset; a later run uses it again (default: %(default)s)',
     )
     parser.add_argument(
         '--images-per-class',
-        '--pictures-per-class',  # its name before version 0.2
         type=int,
         default=default.images_per_class,
-        help='training images of each class, and a fifth as many for validation',
+        help='training images per class; a fifth as many are drawn for validation '
+        '(default: %(default)s)',
+    )
+    # The name of --images-per-class before version 0.2.
+    parser.add_argument(
+        '--pictures-per-class',
+        dest='images_per_class',
+        type=int,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     parser.add_argument(
-        '--epochs', type=int, help='length of each of the two classification trainings'
+        '--epochs',
+        type=int,
+        help='epochs of each of the two classification trainings '
+        f'(default: {ANNOTATOR_EPOCHS}, then {CLASSIFIER_EPOCHS})',
     )
     parser.add_argument(
         '--iterations',
         type=int,
-        help="length of each segmentation training, if not the config's",
+        help="iterations of each segmentation training (default: the config's)",
     )
     parser.add_argument(
         '--no-check',
         dest='check',
         action='store_false',
-        help='do not fail when results stay below the bars, for shorter runs',
+        help='succeed even if the results are worse than required: for short runs',
     )
     run_demo(DemoOptions(**vars(parser.parse_args())))
 

@@ -1,4 +1,4 @@
-"""Run the project's own commands, show their progress and keep their output."""
+"""Run the project's commands, show their progress and keep their output."""
 
 import collections
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from volo.errors import VoloError
 from volo.machine import usable_cpus
 
-# What a reader wants to follow out of the hundreds of lines that a run logs.
+# Out of the hundreds of lines of a log, progress and errors are shown.
 _PROGRESS = re.compile(r'mmengine - (?:INFO - ((?:Epoch|Iter)\(.*)|(ERROR.*))')
-# Logged beside lr, which equals it in a run without several GPUs.
+# Logged beside lr, which equals it on a single GPU or CPU.
 _BASE_LR = re.compile(r'base_lr: \S+ ')
-# More threads than this only wait for each other in so small a model.
+# In so small a model, more threads only wait for each other.
 _MAX_THREADS = 4
 
 
@@ -24,12 +24,12 @@ class CommandError(VoloError):
 
 
 def thread_settings() -> dict[str, str]:
-    """Environment variables for fast training on a CPU that others use too.
+    """Return environment variables for fast training on a shared CPU.
 
-    Waiting threads sleep: by default they spin, and where a core is shared, with
-    a data loader's worker or another job, each step can take thirty times as long.
-    One core is left to that worker: on two, a step of the demo with two threads takes
-    half as long again as with one. What the environment already says is kept.
+    Waiting threads sleep. By default they spin, and on a core that is shared with a
+    data loader's worker or another job, a step can take thirty times as long. One core
+    is left to the worker: on two cores, a step of the demo takes 1.5 times as long with
+    two threads as with one. Variables that are set already keep their value.
     """
     threads = max(1, min(usable_cpus() - 1, _MAX_THREADS))
     return {
@@ -39,21 +39,23 @@ def thread_settings() -> dict[str, str]:
 
 
 def relative(path: str | Path) -> str:
-    """Return a path as one would type it here."""
-    return os.path.relpath(path)
+    """Return a path relative to the current folder if it is below it, else absolute."""
+    absolute = os.path.abspath(path)
+    below = Path(absolute).is_relative_to(Path.cwd())
+    return os.path.relpath(path) if below else absolute
 
 
 def _python() -> str:
-    """Name this interpreter, by its path if it is one of this folder's."""
-    path = Path(sys.executable)
-    return relative(path) if path.is_relative_to(Path.cwd()) else 'python'
+    """Return the interpreter as in a command: 'python' if it is outside this folder."""
+    path = relative(sys.executable)
+    return 'python' if os.path.isabs(path) else path
 
 
 def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
-    """Run a tool in a process of its own, as a user would.
+    """Run a tool in its own process, as a user would.
 
-    The command is printed so that it can be typed again. Of the output, progress
-    and errors are shown; all of it goes to ``log``.
+    The command is printed, so a reader can repeat it. Progress and errors are shown,
+    and the whole output goes to ``log``.
 
     Args:
         tool: Python file of the tool.
@@ -61,12 +63,13 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
         log: File for the whole output.
 
     Raises:
-        CommandError: The tool failed; the message has the end of its output.
+        CommandError: The tool failed. The message ends with the last lines of its
+            output.
     """
     typed = shlex.join([_python(), relative(tool), *arguments])
     print(f'$ {typed}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    last_lines = collections.deque(maxlen=15)
+    last_lines: collections.deque[str] = collections.deque(maxlen=15)
     with (
         log.open('w') as copy,
         subprocess.Popen(
@@ -79,6 +82,7 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
             errors='replace',
         ) as process,
     ):
+        assert process.stdout is not None
         for line in process.stdout:
             copy.write(line)
             last_lines.append(line)

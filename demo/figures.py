@@ -1,12 +1,14 @@
-"""Draw training curves, and predictions beside the truth."""
+"""Draw training curves, and predictions beside the ground truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from volo.visualization.curves import Curve
@@ -15,74 +17,91 @@ from .shapes import SEGMENTATION_CLASSES, SEGMENTATION_PALETTE
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    """A figure in inches that never asks for a display."""
+    """Return a figure of this size in inches that needs no display."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
 def color_mask(mask: np.ndarray) -> np.ndarray:
-    """Paint a mask (H, W) of class indices in the palette: (H, W, 3), uint8."""
+    """Color a mask (H, W) of class indices with the palette: (H, W, 3), uint8."""
     return np.array(SEGMENTATION_PALETTE, dtype=np.uint8)[mask]
 
 
-def _plot(axes: Axes, curves: dict[str, Curve], scalar: str, **style: object) -> None:
-    # A training shorter than the logging interval has no losses to show.
-    curve = curves.get(scalar, Curve())
-    axes.plot(curve.steps, curve.values, **style)
+def _plot(
+    axes: Axes, curves: Mapping[str, Mapping[str, Curve]], scalar: str, name: str
+) -> None:
+    """Plot one scalar of all trainings.
+
+    Args:
+        axes: Where to plot.
+        curves: Names of trainings, and their curves by scalar name.
+        scalar: Which curve.
+        name: The scalar in words.
+    """
+    shown = {run: found[scalar] for run, found in curves.items() if scalar in found}
+    for run, curve in shown.items():
+        axes.plot(curve.steps, curve.values, marker='.', label=run)
+    if shown:
+        axes.set_xlabel(next(iter(shown.values())).unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axes.set(xticks=[], yticks=[])
+        axes.text(
+            *(0.5, 0.5, 'nothing logged in so short a training'),
+            transform=axes.transAxes,
+            ha='center',
+        )
+    axes.set_ylabel(name)
+    axes.grid(alpha=0.3)
+    if len(shown) > 1:
+        axes.legend()
 
 
 def draw_curves(
-    classifier: dict[str, Curve],
-    segmentors: dict[str, dict[str, Curve]],
+    classifiers: Mapping[str, Mapping[str, Curve]],
+    segmentors: Mapping[str, Mapping[str, Curve]],
     path: Path,
 ) -> None:
-    """Draw loss and metric of the classifier and of every segmentor.
+    """Draw loss and metric of all trainings.
 
     Args:
-        classifier: Curves of the classifier, by scalar name.
-        segmentors: Curves of each segmentor, by its name.
+        classifiers: Names of classification trainings, and the curves of each by
+            scalar name.
+        segmentors: The same of segmentation trainings.
         path: PNG file to write.
     """
     figure = _new_figure(11, 6.5)
     (class_loss, class_metric), (mask_loss, mask_metric) = figure.subplots(2, 2)
-    for axes, scalar, title, unit in (
-        (class_loss, 'loss', 'Classification: training loss', 'iteration'),
-        (class_metric, 'accuracy/top1', 'Classification: top-1 (%)', 'epoch'),
-    ):
-        _plot(axes, classifier, scalar)
-        axes.set(title=title, xlabel=unit)
-    for axes, scalar, title in (
-        (mask_loss, 'loss', 'Segmentation: training loss'),
-        (mask_metric, 'mIoU', 'Segmentation: mIoU (%)'),
-    ):
-        for name, curves in segmentors.items():
-            _plot(axes, curves, scalar, label=name)
-        axes.set(title=title, xlabel='iteration')
-        axes.legend()
+    _plot(class_loss, classifiers, 'loss', 'training loss')
+    _plot(class_metric, classifiers, 'accuracy/top1', 'validation top-1 (%)')
+    _plot(mask_loss, segmentors, 'loss', 'training loss')
+    _plot(mask_metric, segmentors, 'mIoU', 'validation mIoU (%)')
+    for axes in (class_loss, class_metric):
+        axes.set_title('Classification with VOLO-tiny')
+    for axes in (mask_loss, mask_metric):
+        axes.set_title('Segmentation with UPerNet')
     for axes in (class_metric, mask_metric):
         axes.set_ylim(0, 100)
-    for axes in figure.axes:
-        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 
 def draw_predictions(
     images: Sequence[Path],
     class_names: Sequence[tuple[str, str]],
-    masks: dict[str, Sequence[np.ndarray]],
+    masks: Mapping[str, Sequence[np.ndarray]],
     path: Path,
 ) -> None:
-    """Draw images in a row, with masks below and class names above.
+    """Draw a column for each image: class names, the image and its masks.
 
     Args:
         images: Image files.
         class_names: Predicted and true class of each image.
-        masks: For each row, its name and the mask (H, W) of each image.
+        masks: Names of rows, and the masks (H, W) of all images in each.
         path: PNG file to write.
     """
     columns, rows = len(images), 1 + len(masks)
-    figure = _new_figure(1.15 * columns + 1, 1.2 * rows + 0.9)
+    figure = _new_figure(1.15 * columns + 1, 1.2 * rows + 1.2)
     grid = figure.subplots(rows, columns, squeeze=False)
     for column, image in enumerate(images):
         with Image.open(image) as opened:
@@ -102,10 +121,13 @@ def draw_predictions(
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
+    figure.suptitle(
+        'Validation images, with the predicted class above (red: wrong) and the '
+        'masks below',
+        fontsize=11,
+    )
     handles = [
-        grid[0, 0].scatter(
-            [], [], marker='s', s=60, label=name, color=np.array([rgb]) / 255
-        )
+        Patch(color='#{:02x}{:02x}{:02x}'.format(*rgb), label=name)
         for name, rgb in zip(SEGMENTATION_CLASSES, SEGMENTATION_PALETTE, strict=True)
     ]
     figure.legend(

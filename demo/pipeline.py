@@ -1,112 +1,40 @@
-"""The stages of the demo, from drawing a dataset to a table of results."""
+"""Run the stages of the demo, from drawing a dataset to a table of results."""
 
-import dataclasses
 import os
 import time
 import warnings
 from pathlib import Path
 
-import numpy as np
-import torch
-from mmpretrain import ImageClassificationInferencer
-from mmseg.apis import inference_model, init_model
-from PIL import Image
-
 from volo.engine.resuming import move_aside
-from volo.errors import ConfigError, VoloError
 from volo.paths import config_path, package_data_root
 from volo.visualization.curves import read_curves
 
 from .commands import relative, run_tool, thread_settings
-from .figures import draw_curves, draw_predictions
-from .results import last_checkpoint, read_metric
-from .shapes import SHAPE_CLASSES, generate_shapes_dataset
+from .figures import draw_curves
+from .options import ANNOTATOR_EPOCHS, CLASSIFIER_EPOCHS, DEFAULT_DATA_ROOT, DemoOptions
+from .predictions import predict_and_draw
+from .results import (
+    MIN_MIOU,
+    MIN_TOP1,
+    DemoError,
+    DemoResults,
+    last_checkpoint,
+    read_metric,
+)
+from .shapes import SHAPE_CLASSES
+from .shapes_dataset import generate_shapes_dataset
 
 ANNOTATOR_CONFIG = 'volo_tiny_shapes'
 CLASSIFIER_CONFIG = 'volo_tiny_token_label_shapes'
 SEGMENTOR_CONFIG = 'volo_tiny_upernet_shapes'
-DEFAULT_DATA_ROOT = Path('data/shapes')
 STAGES = 7
-
-# The second training goes on from the first.
-ANNOTATOR_EPOCHS = 10
-CLASSIFIER_EPOCHS = 2
-
-MIN_TOP1 = 85.0
-"""Top-1 accuracy in percent that a demo of full length must reach."""
-MIN_MIOU = 60.0
-"""mIoU in percent that it must reach with pretraining."""
-MIN_GAIN = 5.0
-"""Points of mIoU by which pretraining must win over training from scratch."""
-
-# Of each class, to look at.
-_SHOWN_PER_CLASS = 2
-
-
-class DemoError(VoloError):
-    """The demo ran to its end, but the results are not what they must be."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DemoOptions:
-    """What can be varied.
-
-    Attributes:
-        work_dir: Folder of all results.
-        data_root: Folder of the dataset.
-        images_per_class: Training images of each class; a fifth as many are
-            drawn for validation.
-        epochs: Length of the annotator's and of the classifier's training; None for
-            the demo's own.
-        iterations: Length of each segmentor's training; None for the config's.
-        check: Demand that the results reach the bars.
-    """
-
-    work_dir: Path = Path('work_dirs/demo')
-    data_root: Path = DEFAULT_DATA_ROOT
-    images_per_class: int = 400
-    epochs: int | None = None
-    iterations: int | None = None
-    check: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that would fail minutes later."""
-        for name in ('images_per_class', 'epochs', 'iterations'):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f'{name} must be at least 1, got {value}')
-
-
-@dataclasses.dataclass(frozen=True)
-class DemoResults:
-    """Metrics on the validation images, in percent."""
-
-    top1: float
-    miou_pretrained: float
-    miou_scratch: float
-
-    def shortcomings(self) -> list[str]:
-        """Say which bars are missed; empty if none is."""
-        missed = []
-        if self.top1 < MIN_TOP1:
-            missed.append(f'top-1 {self.top1:.1f} % is below {MIN_TOP1:.0f} %')
-        if self.miou_pretrained < MIN_MIOU:
-            missed.append(
-                f'mIoU {self.miou_pretrained:.1f} % is below {MIN_MIOU:.0f} %, '
-                'with pretraining'
-            )
-        gain = self.miou_pretrained - self.miou_scratch
-        if gain < MIN_GAIN:
-            missed.append(
-                f'pretraining gains {gain:.1f} points of mIoU, less than {MIN_GAIN:.0f}'
-            )
-        return missed
 
 
 class Demo:
-    """Runs the stages one after the other.
+    """Run the stages one after the other.
 
-    Everything goes below ``options.work_dir``, but for the dataset.
+    All results go below ``options.work_dir``; the dataset goes to
+    ``options.data_root``.
     """
 
     def __init__(self, options: DemoOptions) -> None:
@@ -132,10 +60,10 @@ class Demo:
             The metrics.
 
         Raises:
-            DemoError: A bar is missed, and ``options.check`` is on.
+            DemoError: A result is worse than required, and ``options.check`` is on.
             VoloError: A stage fails.
         """
-        self._print_setting()
+        self._print_introduction()
         self._draw_data()
         self._train_annotator()
         self._annotate()
@@ -153,7 +81,7 @@ class Demo:
 
     def _draw_data(self) -> None:
         options = self.options
-        self._header(f'draw images of shapes into {relative(options.data_root)}')
+        self._header(f'draw synthetic shapes into {relative(options.data_root)}')
         generate_shapes_dataset(
             options.data_root,
             train_per_class=options.images_per_class,
@@ -164,13 +92,13 @@ class Demo:
             print(f'  {split}: {count} images of {len(SHAPE_CLASSES)} classes')
 
     def _train_annotator(self) -> None:
-        self._header('train VOLO-tiny to name the shapes, with plain labels')
+        self._header('train VOLO-tiny as a classifier, with plain labels')
         epochs = self.options.epochs or ANNOTATOR_EPOCHS
         cfg_options = [*self._data_options(), f'train_cfg.max_epochs={epochs}']
         self._train(ANNOTATOR_CONFIG, self.annotator_dir, cfg_options)
 
     def _annotate(self) -> None:
-        self._header('let it say what it sees in every part of every image')
+        self._header('generate token labels: let it classify every part of every image')
         log = self.options.work_dir / 'token_labels.log'
         run_tool(
             self._tools / 'generate_token_labels.py',
@@ -188,23 +116,24 @@ class Demo:
         print(f'  {log.read_text().splitlines()[-1]}')
 
     def _pretrain(self) -> None:
-        self._header('go on with token labels: every token on its own target')
+        self._header('continue with token labels: a target for every token')
         epochs = self.options.epochs or CLASSIFIER_EPOCHS
-        # Label maps are looked for below the dataset.
+        # The config's label_root is relative to data_root.
         label_root = os.path.relpath(self.label_maps_dir, self.options.data_root)
         cfg_options = [
             *self._data_options(),
             f'train_cfg.max_epochs={epochs}',
             f'load_from={relative(last_checkpoint(self.annotator_dir))}',
             f'train_dataloader.dataset.label_root={label_root}',
-            # As in published fine-tuning: a small rate, and the label mixed in.
+            # As in published fine-tuning: a small learning rate, and the image's label
+            # mixed into the targets.
             'optim_wrapper.optimizer.lr=1e-4',
             'model.ground_truth=True',
         ]
         self._train(CLASSIFIER_CONFIG, self.classifier_dir, cfg_options)
 
     def _segment(self) -> None:
-        self._header('train UPerNet to outline them: pretrained, then from scratch')
+        self._header('train UPerNet for segmentation: pretrained, then from scratch')
         cfg_options = self._data_options()
         if self.options.iterations is not None:
             cfg_options += [
@@ -235,58 +164,28 @@ class Demo:
     def _draw_figures(self) -> None:
         self._header('draw training curves and predictions')
         draw_curves(
-            read_curves(self.classifier_dir),
+            {
+                'plain labels': read_curves(self.annotator_dir),
+                'token labels': read_curves(self.classifier_dir),
+            },
             {name: read_curves(path) for name, path in self.segmentor_dirs.items()},
             self.curves_path,
         )
         with warnings.catch_warnings():
-            # About losses and metrics, none of which is used here.
+            # About losses and metrics, which prediction does not use.
             warnings.simplefilter('ignore')
-            self._draw_predictions()
-
-    def _draw_predictions(self) -> None:
-        # One thread: this process may have started with threads that spin.
-        torch.set_num_threads(1)
-        # The first ones, not the best ones.
-        images = [
-            path
-            for name in SHAPE_CLASSES
-            for path in sorted(
-                (self.options.data_root / 'images/val' / name).glob('*.jpg')
-            )[:_SHOWN_PER_CLASS]
-        ]
-        classify = ImageClassificationInferencer(
-            str(config_path(CLASSIFIER_CONFIG)),
-            pretrained=str(last_checkpoint(self.classifier_dir)),
-            device='cpu',
-        )
-        classified = classify([str(path) for path in images])
-        masks = {'truth': [self._true_mask(path) for path in images]}
-        for name, run_dir in self.segmentor_dirs.items():
-            segmentor = init_model(
-                str(config_path(SEGMENTOR_CONFIG)),
-                str(last_checkpoint(run_dir)),
-                device='cpu',
+            predict_and_draw(
+                self.options.data_root,
+                self._model(CLASSIFIER_CONFIG, self.classifier_dir),
+                {
+                    name: self._model(SEGMENTOR_CONFIG, run_dir)
+                    for name, run_dir in self.segmentor_dirs.items()
+                },
+                self.predictions_path,
             )
-            masks[name] = [
-                inference_model(segmentor, str(path)).pred_sem_seg.data[0].numpy()
-                for path in images
-            ]
-        draw_predictions(
-            images,
-            [
-                (result['pred_class'], path.parent.name)
-                for result, path in zip(classified, images, strict=True)
-            ],
-            masks,
-            self.predictions_path,
-        )
 
-    def _true_mask(self, image: Path) -> np.ndarray:
-        name = image.relative_to(self.options.data_root / 'images')
-        path = self.options.data_root / 'masks' / name.with_suffix('.png')
-        with Image.open(path) as mask:
-            return np.asarray(mask)
+    def _model(self, config: str, run_dir: Path) -> tuple[Path, Path]:
+        return config_path(config), last_checkpoint(run_dir)
 
     # --- Commands ---
 
@@ -322,11 +221,12 @@ class Demo:
             arguments += ['--cfg-options', *cfg_options]
         run_tool(self._tools / f'{tool}.py', arguments, work_dir / 'console.log')
 
-    # --- Reports ---
+    # --- Output ---
 
-    def _print_setting(self) -> None:
-        print('VOLO in miniature. Every command below can be typed again, best with')
-        print(' '.join(f'{key}={value}' for key, value in thread_settings().items()))
+    def _print_introduction(self) -> None:
+        settings = [f'{key}={value}' for key, value in thread_settings().items()]
+        print('VOLO in miniature. To repeat a command below, set')
+        print(' '.join(settings))
 
     def _header(self, title: str) -> None:
         self._stage += 1
@@ -347,7 +247,7 @@ class Demo:
         ):
             note = f'   (at least {bar:.0f} %)' if bar is not None else ''
             print(f'  {label:34}{value:6.2f} %{note}')
-        print('\nTo look at')
+        print('\nFiles')
         for label, path in (
             ('predictions', self.predictions_path),
             ('training curves', self.curves_path),
@@ -361,13 +261,13 @@ class Demo:
 
 
 def run_demo(options: DemoOptions) -> DemoResults:
-    """Run the demo; the results of an earlier one are moved aside, not lost.
+    """Run the demo. Earlier results are renamed, not overwritten.
 
     Raises:
-        DemoError: A bar is missed, and ``options.check`` is on.
+        DemoError: A result is worse than required, and ``options.check`` is on.
         VoloError: A stage fails.
     """
     earlier = move_aside(options.work_dir)
     if earlier is not None:
-        print(f'Earlier results are now in {relative(earlier)}')
+        print(f'Earlier results were moved to {relative(earlier)}')
     return Demo(options).run()

@@ -1,32 +1,17 @@
-"""A small drawn dataset, to see training work without a download.
+"""Draw synthetic shapes: images with masks, for training without a download.
 
-Every image shows one large shape on a varied background, among small blobs
-that belong to no class. Colors and textures are drawn independently of the
-class, so that a model has to recognize the outline. Each image comes with a
-mask, so that one dataset serves classification and segmentation::
-
-    <root>/dataset.json                            the settings it was drawn with
-    <root>/images/{train,val}/<class>/<name>.jpg   RGB
-    <root>/masks/{train,val}/<class>/<name>.png    8 bits: 0 background, 1 + class
-
-An image depends on nothing but the seed, its split, its class and its number:
-drawing it again gives the same bytes.
+Every image shows one large shape on a textured background, among small blobs that
+belong to no class. Colors and textures do not depend on the class, so a model has to
+recognize the outline. :mod:`demo.shapes_dataset` writes the images to disk.
 """
 
-import io
-import json
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from volo.errors import DataError
-from volo.files import atomic_path, write_atomically
-
 SHAPE_CLASSES = ('circle', 'crescent', 'cross', 'ring', 'square', 'star', 'triangle')
-"""Class names in label order, which is the order of the sorted folders."""
+"""Class names in label order, which is alphabetical."""
 
 SEGMENTATION_CLASSES = ('background', *SHAPE_CLASSES)
 """Names of the mask values 0, 1, 2, ..."""
@@ -43,19 +28,14 @@ SEGMENTATION_PALETTE = (
 )
 """RGB color of each mask value."""
 
-SPLITS = ('train', 'val')
-
-_MANIFEST = 'dataset.json'
-# Raise it when a change of the drawing code changes an image.
-_FORMAT_VERSION = 1
 _SUPERSAMPLING = 2
 
 
-# --- Outlines: which points of the plane lie inside a shape of radius about 1 ---
+# --- Outlines: whether a point (u, v) lies inside a shape of radius about 1 ---
 
 
 def _inside_polygon(u: np.ndarray, v: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Even-odd rule for all points at once; corners is (number of corners, 2)."""
+    """Test points with the even-odd rule; corners are (N, 2)."""
     inside = np.zeros(u.shape, dtype=bool)
     for (u0, v0), (u1, v1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if v0 == v1:
@@ -66,7 +46,7 @@ def _inside_polygon(u: np.ndarray, v: np.ndarray, corners: np.ndarray) -> np.nda
 
 
 def _corners(radii: tuple[float, ...]) -> np.ndarray:
-    """Corners at equal angles and the given radii."""
+    """Place corners at equal angles and the given radii: (N, 2)."""
     angles = np.arange(len(radii)) * (2 * np.pi / len(radii))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None]
 
@@ -113,13 +93,13 @@ _OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-# --- Surfaces: how much of the second of two colors each pixel takes, in 0..1 ---
+# --- Surfaces: the weight of the second of two colors at each pixel, 0 to 1 ---
 
 
 def _rotated(
     size: int, angle: float, step: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the pixel centers, in units of step, turned by angle."""
+    """Return the pixel centers in units of ``step``, rotated by ``angle``."""
     x = ((np.arange(size) + 0.5) / step).astype(np.float32)
     y = x[:, None]
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -127,16 +107,16 @@ def _rotated(
 
 
 def _smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Random values on a grid of cells x cells, interpolated to size x size."""
+    """Interpolate random values from cells x cells to size x size."""
     grid = rng.random((cells, cells), dtype=np.float32)
     image = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
     return np.clip(np.asarray(image), 0, 1)
 
 
 def _surface(rng: np.random.Generator, size: int, kinds: tuple[str, ...]) -> np.ndarray:
-    """One of the named textures with random parameters, (size, size) in 0..1."""
+    """Draw one of the named textures: (size, size), 0 to 1."""
     kind = str(rng.choice(kinds))
-    # A period of 5 to 12 pixels at 96 x 96.
+    # The period is 5 to 12 pixels in an image of 96 x 96.
     u, v = _rotated(size, rng.uniform(0, 2 * np.pi), size * rng.uniform(0.05, 0.125))
     if kind == 'plain':
         return np.zeros((size, size), dtype=np.float32)
@@ -164,11 +144,10 @@ def _paint(surface: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def _color_pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colors for the background and two, brighter, for the shape: 0..255.
+    """Draw two colors for the background and two for the shape, each (2, 3), 0 to 255.
 
-    The shape is always the brighter one. Otherwise nothing in the image hints
-    at the class until edges are recognized, and a small model spends most of a
-    short training looking for the first foothold.
+    The shape is always brighter: a small model then finds it early, and a short
+    training is enough.
     """
     while True:
         background, shape = rng.uniform(30, 225, (2, 3))
@@ -181,7 +160,7 @@ def _color_pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blob_coverage(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A small irregular blob of no class: boolean (size, size)."""
+    """Draw a small irregular blob of no class: boolean (size, size)."""
     x, y = _rotated(size, 0.0)
     center = rng.uniform(0, size, 2)
     radius = size * rng.uniform(0.03, 0.08)
@@ -194,7 +173,7 @@ def _blob_coverage(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _shape_coverage(rng: np.random.Generator, class_name: str, size: int) -> np.ndarray:
-    """Share of each pixel that a randomly placed shape covers: (size, size)."""
+    """Place a shape at random and return how much of each pixel it covers."""
     radius = size * rng.uniform(0.28, 0.4)
     center = rng.uniform(radius, size - radius, 2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -212,11 +191,11 @@ def _shape_coverage(rng: np.random.Generator, class_name: str, size: int) -> np.
 def draw_shape(
     class_name: str, rng: np.random.Generator, size: int = 96
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one image and its mask.
+    """Draw one image and its mask.
 
     Args:
         class_name: One of :data:`SHAPE_CLASSES`.
-        rng: Source of everything that varies.
+        rng: Source of all randomness.
         size: Height and width in pixels.
 
     Returns:
@@ -236,111 +215,3 @@ def draw_shape(
     image += np.float32(rng.uniform(2, 5)) * noise
     mask = np.where(coverage >= 0.5, 1 + SHAPE_CLASSES.index(class_name), 0)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask.astype(np.uint8)
-
-
-# --- On disk ---
-
-
-def _encode(array: np.ndarray, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, **options)
-    return buffer.getvalue()
-
-
-def _samples(settings: dict) -> Iterator[tuple[str, int, int]]:
-    """Split, class index and number of every image."""
-    for split in SPLITS:
-        for label in range(len(SHAPE_CLASSES)):
-            for number in range(settings[f'{split}_per_class']):
-                yield split, label, number
-
-
-def _write_missing(root: Path, settings: dict) -> None:
-    """Draws the images and masks that are not there, and leaves the others."""
-    for split, label, number in _samples(settings):
-        class_name = SHAPE_CLASSES[label]
-        name = Path(split, class_name, f'{class_name}_{number:04d}')
-        image_path = (root / 'images' / name).with_suffix('.jpg')
-        mask_path = (root / 'masks' / name).with_suffix('.png')
-        if image_path.is_file() and mask_path.is_file():
-            continue
-        key = (settings['seed'], SPLITS.index(split), label, number)
-        image, mask = draw_shape(
-            class_name, np.random.default_rng(key), settings['size']
-        )
-        if not image_path.is_file():
-            # Full color resolution: some outlines show in color alone.
-            content = _encode(image, format='JPEG', quality=92, subsampling=0)
-            write_atomically(image_path, content, durable=False)
-        if not mask_path.is_file():
-            write_atomically(mask_path, _encode(mask, format='PNG'), durable=False)
-
-
-def _check_existing(root: Path, settings: dict) -> None:
-    """Refuses a folder that holds anything but this very dataset."""
-    manifest = root / _MANIFEST
-    if not manifest.is_file():
-        raise DataError(
-            f'{root} exists and holds no shapes dataset ({_MANIFEST} is missing): '
-            'choose another folder'
-        )
-    try:
-        found = json.loads(manifest.read_text())
-    except ValueError as error:
-        raise DataError(f'{manifest} is not readable: {error}') from error
-    if found != settings:
-        raise DataError(
-            f'{root} was drawn with other settings ({found}, asked for {settings}): '
-            'choose another folder or delete that one'
-        )
-
-
-def generate_shapes_dataset(
-    root: str | os.PathLike,
-    *,
-    train_per_class: int = 200,
-    val_per_class: int = 40,
-    size: int = 96,
-    seed: int = 0,
-) -> None:
-    """Draws the dataset into a folder; what is already there stays untouched.
-
-    A new dataset is drawn beside the folder and renamed at the end, so that the
-    folder holds a whole dataset or does not exist. An existing one of the same
-    settings is kept, and files that are missing from it are drawn again.
-
-    Args:
-        root: Folder of the dataset.
-        train_per_class: Number of training images of each class.
-        val_per_class: Number of validation images of each class.
-        size: Height and width of the images, in pixels.
-        seed: Seed of all images.
-
-    Raises:
-        DataError: The folder holds something else, or the same drawn otherwise.
-    """
-    if min(train_per_class, val_per_class) < 1 or size < 32 or seed < 0:
-        raise DataError(
-            'the shapes dataset needs at least one image per class and split, '
-            f'32 pixels and a seed of at least 0, got {train_per_class=}, '
-            f'{val_per_class=}, {size=}, {seed=}'
-        )
-    root = Path(root)
-    settings = {
-        'format_version': _FORMAT_VERSION,
-        'classes': list(SHAPE_CLASSES),
-        'train_per_class': train_per_class,
-        'val_per_class': val_per_class,
-        'size': size,
-        'seed': seed,
-    }
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        _check_existing(root, settings)
-        _write_missing(root, settings)
-        return
-
-    with atomic_path(root) as unfinished:
-        _write_missing(unfinished, settings)
-        write_atomically(
-            unfinished / _MANIFEST, json.dumps(settings, indent=2).encode() + b'\n'
-        )

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from demo.shapes import SEGMENTATION_CLASSES, generate_shapes_dataset
+from demo.shapes import SEGMENTATION_CLASSES
+from demo.shapes_dataset import generate_shapes_dataset
 from tests.forked import ROOT, fork_server
 from volo.checkpoints.reading import read_checkpoint
 

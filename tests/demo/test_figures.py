@@ -9,8 +9,8 @@ from volo.visualization.curves import Curve
 def test_curves_of_all_runs_are_drawn(tmp_path):
     curve = Curve([1, 2], [2.0, 1.0])
     segmentors = {n: {'loss': curve, 'mIoU': curve} for n in ('a', 'b')}
-    classifier = {'loss': curve, 'accuracy/top1': curve}
-    draw_curves(classifier, segmentors, tmp_path / 'curves.png')
+    classifiers = {n: {'loss': curve, 'accuracy/top1': curve} for n in ('c', 'd')}
+    draw_curves(classifiers, segmentors, tmp_path / 'curves.png')
     image = Image.open(tmp_path / 'curves.png').convert('RGB')
     assert image.width > 800 and len(image.getcolors(1 << 22)) > 20
 
