@@ -1,7 +1,7 @@
-"""A clean dataset of 16x16 images, ways to spoil it, and what the user shall read.
+"""A clean dataset of 16x16 images, ways to corrupt it, and the expected findings.
 
-Every case is a function that spoils the folder it is given and returns the overrides of
-the datasets' configs, with what a finding must say: kind, file, value and remedy.
+Every case is a function that corrupts the dataset in a folder and may return overrides
+for the configs of its splits, together with the expected kind, file, value and remedy.
 """
 
 from pathlib import Path
@@ -65,7 +65,7 @@ def empty_mask(root):
     (root / MASK).write_bytes(b'')
 
 
-def no_image(root):
+def html_page(root):
     (root / IMAGE).write_text('<html>404</html>')
 
 
@@ -77,7 +77,7 @@ def closed_after_truncation(root):
     cut(root / IMAGE, 0.9, b'\xff\xd9')
 
 
-def zeros_for_an_end(root):
+def zeros_at_the_end(root):
     cut(root / IMAGE, 0.9, bytes(100))
 
 
@@ -99,7 +99,7 @@ def missing_image(root):
     (root / IMAGE).unlink()
 
 
-def missing_of_a_list(root):
+def missing_from_ann_file(root):
     (root / 'list.txt').write_text('a\nc\n')
     return dict(train=dict(ann_file='list.txt'))
 
@@ -147,13 +147,13 @@ def animation(root):
     save(frames[0], root / IMAGE, format='GIF', save_all=True, append_images=frames[1:])
 
 
-def rotated(root):
+def rotated_by_180(root):
     exif = Image.Exif()
     exif[0x0112] = 3
     save(Image.open(root / IMAGE), root / IMAGE, exif=exif)
 
 
-def turned(root):
+def rotated_by_90(root):
     exif = Image.Exif()
     exif[0x0112] = 6
     save(Image.new('RGB', (20, SIDE)), root / IMAGE, exif=exif)
@@ -167,11 +167,11 @@ def other_size(root):
     save(clean_mask()[:, :8], root / MASK)
 
 
-def foreign_label(root):
+def label_out_of_range(root):
     save(np.where(clean_mask() == 2, 7, clean_mask()).astype(np.uint8), root / MASK)
 
 
-def foreign_label_after_reducing(root):
+def label_out_of_range_after_reducing(root):
     # 3 classes are 1, 2 and 3 in the files: 4 is loaded as 3.
     for split in ('train', 'val'):
         for name in 'ab':
@@ -183,24 +183,23 @@ def foreign_label_after_reducing(root):
     return dict(both=dict(reduce_zero_label=True))
 
 
-def void_255_is_a_label(root):
+def void_value_is_not_ignored(root):
     return dict(train=dict(ignore_index=254))
 
 
-def black_and_white(root):
+def binary_masks(root):
     for mask in root.glob('masks/*/*.png'):
         save(np.where(clean_mask() == 1, 255, 0).astype(np.uint8), mask)
     return dict(both=dict(metainfo=dict(classes=('background', 'cell'))))
 
 
-def colored(root):
-    save(Image.fromarray(np.eye(SIDE, dtype=np.uint8) * 9).convert('RGB'), root / MASK)
+def color_mask(root):
     colors = np.zeros((SIDE, SIDE, 3), np.uint8)
     colors[:8, :, 0] = 128
     save(colors, root / MASK)
 
 
-def gray_in_three_channels(root):
+def gray_mask_in_three_channels(root):
     save(Image.fromarray(clean_mask()).convert('RGB'), root / MASK)
 
 
@@ -247,36 +246,42 @@ def skipped_in_evaluation(root):
 
 RESTORE = 'Restore the file or remove the sample'
 UNLISTED = 'Correct data_root, data_prefix, the suffixes or ann_file'
-#: What spoils the data, and every finding: kind, file, value, remedy.
+#: Function that corrupts the data; kind, file, value and remedy of the finding.
 SEGMENTATION = [
     (empty_image, 'file-broken', IMAGE, 'empty file', RESTORE),
     (empty_mask, 'file-broken', MASK, 'empty file', RESTORE),
-    (no_image, 'file-broken', IMAGE, 'not an image', RESTORE),
+    (html_page, 'file-broken', IMAGE, 'not an image', RESTORE),
     (truncated_jpeg, 'file-broken', IMAGE, 'truncated', RESTORE),
     (closed_after_truncation, 'file-broken', IMAGE, 'premature end', RESTORE),
-    (zeros_for_an_end, 'file-broken', IMAGE, 'no end marker', RESTORE),
+    (zeros_at_the_end, 'file-broken', IMAGE, 'no end marker', RESTORE),
     (truncated_png, 'file-broken', MASK, 'broken image', RESTORE),
     (flipped_bit, 'file-broken', MASK, 'checksum', RESTORE),
     (missing_mask, 'mask-missing', MASK, 'no such file', 'Add the mask'),
     (missing_image, 'image-missing', MASK, IMAGE, 'Add the image'),
-    (missing_of_a_list, 'file-missing', 'train/c.jpg', 'no such file', RESTORE),
-    (capital_suffix, 'image-left-out', 'a.JPG', 'takes .jpg', 'capitals count'),
+    (missing_from_ann_file, 'file-missing', 'train/c.jpg', 'no such file', RESTORE),
+    (capital_suffix, 'image-left-out', 'a.JPG', 'takes .jpg', 'case-sensitive'),
     (deep_gray, 'image-depth', IMAGE, '16 bits', '0..255'),
     (deep_color, 'image-depth', IMAGE, '16 bits', '0..255'),
     (float_tiff, 'image-depth', IMAGE, 'floating point', '0..255'),
     (cmyk, 'image-color', IMAGE, 'CMYK', 'ImageCms'),
     (rgba, 'image-alpha', IMAGE, '25.0% of the pixels', 'save it as RGB'),
     (palette_with_transparency, 'image-alpha', IMAGE, '6.2%', 'as RGB'),
-    (animation, 'image-frames', IMAGE, '2 images', 'one a file'),
-    (rotated, 'image-orientation', IMAGE, 'orientation 3', 'exif_transpose'),
-    (turned, 'mask-size', MASK, '20x16, turned by its EXIF', 'or turn the mask'),
+    (animation, 'image-frames', IMAGE, '2 images', 'file of its own'),
+    (rotated_by_180, 'image-orientation', IMAGE, 'orientation 3', 'exif_transpose'),
+    (
+        rotated_by_90,
+        'mask-size',
+        MASK,
+        '20x16, rotated by its EXIF',
+        'or rotate the mask',
+    ),
     (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its image'),
-    (foreign_label, 'mask-labels', MASK, 'label 7 on 32 pixels', 'void_labels'),
-    (foreign_label_after_reducing, 'mask-labels', MASK, 'in the file: 4', 'void'),
-    (void_255_is_a_label, 'mask-labels', MASK, 'label 255', 'label_map={255: 1}'),
-    (black_and_white, 'mask-binary', 'masks/train', '{0, 255}', 'label_map={255: 1}'),
-    (colored, 'mask-channels', MASK, '(16, 16, 3)', 'number of each color'),
-    (gray_in_three_channels, 'mask-channels', MASK, '(16, 16, 3)', 'mask[..., 0]'),
+    (label_out_of_range, 'mask-labels', MASK, 'label 7 on 32 pixels', 'void_labels'),
+    (label_out_of_range_after_reducing, 'mask-labels', MASK, 'in the file: 4', 'void'),
+    (void_value_is_not_ignored, 'mask-labels', MASK, 'label 255', 'label_map={255: 1}'),
+    (binary_masks, 'mask-binary', 'masks/train', '{0, 255}', 'label_map={255: 1}'),
+    (color_mask, 'mask-channels', MASK, '(16, 16, 3)', 'index of each color'),
+    (gray_mask_in_three_channels, 'mask-channels', MASK, '(16, 16, 3)', 'mask[..., 0]'),
     (deep_mask, 'mask-depth', MASK, '256 to 256 on 1 pixels', 'with 8 bits'),
     (jpeg_mask, 'mask-lossy', MASK, 'JPEG', 'as PNG'),
     (empty_split, 'split-empty', 'val split', 'no images found', UNLISTED),
@@ -284,26 +289,26 @@ SEGMENTATION = [
     (same_file, 'duplicate', IMAGE, 'same file is in train', 'one of the splits'),
     (same_bytes, 'duplicate', 'val/b.jpg', 'train/a.jpg', 'one of the splits'),
     (absent_class, 'class-absent', "class 'z'", 'no pixel in the val', 'Add samples'),
-    (skipped_in_evaluation, 'skip-in-evaluation', 'val', 'skip_broken', 'alone'),
+    (skipped_in_evaluation, 'skip-in-evaluation', 'val', 'skip_broken', 'only'),
 ]
 
 
 # --- Classification ---
 
 
-def truncated_of_a_class(root):
+def truncated_class_image(root):
     cut(root / 'train/cat/0.png', 0.5)
 
 
-def unnamed_folder(root):
+def folder_without_name(root):
     save(np.zeros((4, 4, 3), np.uint8), root / 'train/eel/0.png')
 
 
-def unmade_folder(root):
+def name_without_folder(root):
     return dict(train=dict(metainfo=dict(classes=('cat', 'dog', 'eel'))))
 
 
-def misspelt_folder(root):
+def misspelled_folder(root):
     (root / 'train/dog').rename(root / 'train/dogs')
 
 
@@ -320,24 +325,42 @@ def unknown_suffix(root):
     save(np.zeros((4, 4, 3), np.uint8), root / 'train/cat/2.webp')
 
 
-def loose_image(root):
+def image_outside_class_folders(root):
     save(np.zeros((4, 4, 3), np.uint8), root / 'train/2.png')
 
 
-def label_beyond_the_classes(root):
+def image_label_out_of_range(root):
     (root / 'list.txt').write_text('cat/0.png 0\ndog/0.png 2\ndog/1.png 1\n')
     return dict(train=dict(ann_file='list.txt'))
 
 
 CLASSIFICATION = [
-    (truncated_of_a_class, 'file-broken', 'train/cat/0.png', 'broken image', RESTORE),
-    (unnamed_folder, 'class-folder-unnamed', 'train/eel', 'not in', 'Name the folder'),
-    (unmade_folder, 'class-without-folder', 'train/eel', 'no such', 'Make the folder'),
-    (misspelt_folder, 'class-folder-unnamed', 'train/dogs', 'not in', 'Name'),
-    (misspelt_folder, 'class-without-folder', 'train/dog', 'no such', 'Make'),
+    (truncated_class_image, 'file-broken', 'train/cat/0.png', 'broken image', RESTORE),
+    (
+        folder_without_name,
+        'class-folder-unnamed',
+        'train/eel',
+        'not in',
+        'Add the name',
+    ),
+    (
+        name_without_folder,
+        'class-without-folder',
+        'train/eel',
+        'no such',
+        'Create the folder',
+    ),
+    (misspelled_folder, 'class-folder-unnamed', 'train/dogs', 'not in', 'Add'),
+    (misspelled_folder, 'class-without-folder', 'train/dog', 'no such', 'Create'),
     (unsorted_classes, 'class-order', 'train', 'label 0 is the folder cat', 'Sort'),
     (folder_without_images, 'class-absent', "'dog'", 'no image in the val', 'Add'),
     (unknown_suffix, 'image-left-out', 'cat/2.webp', 'not listed', 'suffix'),
-    (loose_image, 'image-left-out', 'train/2.png', 'in no class', 'move'),
-    (label_beyond_the_classes, 'label-range', 'dog/0.png', 'label 2', 'ann_file'),
+    (
+        image_outside_class_folders,
+        'image-left-out',
+        'train/2.png',
+        'not in a class',
+        'move',
+    ),
+    (image_label_out_of_range, 'label-range', 'dog/0.png', 'label 2', 'ann_file'),
 ]

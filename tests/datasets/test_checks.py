@@ -9,16 +9,17 @@ from PIL import Image
 
 from tests.datasets.bad_data import save
 from volo.datasets.checks import (
+    LoadedSize,
     Loading,
     decoding_finding,
     deep_file,
     depth_finding,
     image_findings,
-    image_size,
+    loaded_size,
     read_file,
 )
 
-USUAL = Loading(eight_bits=True, upright=True, mask_backend='pillow')
+USUAL = Loading('color')
 
 
 def loading_of(*transforms):
@@ -71,12 +72,14 @@ def test_the_decoder_of_masks_is_read_from_the_pipeline():
     masks = LoadAnnotations(with_seg=True, imdecode_backend='cv2')
     boxes = LoadAnnotations(with_seg=False, imdecode_backend='cv2')
     assert loading_of(LoadImageFromFile(), masks).mask_backend == 'cv2'
-    assert loading_of(boxes) == Loading(False, True, 'pillow')
+    assert loading_of(boxes) == Loading() and not Loading().eight_bits
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('color_type', ['color', 'unchanged'])
+@pytest.mark.parametrize(
+    'color_type', ['color', 'unchanged', 'color_ignore_orientation']
+)
 @pytest.mark.parametrize('suffix', ['jpg', 'tif'])
 def test_sizes_are_those_that_mmcv_loads(
     tmp_path, suffix, color_type, backend, orientation
@@ -87,10 +90,11 @@ def test_sizes_are_those_that_mmcv_loads(
     content = encoded(path, noise(16, 20), exif=exif)
     load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
     loaded = load(dict(img_path=str(path)))['img']
-    *size, turned = image_size(content, loading_of(load))
-    assert tuple(size) == loaded.shape[:2]
+    size = loaded_size(content, loading_of(load))
+    assert size[:2] == loaded.shape[:2]
     if suffix == 'jpg':
-        assert turned == (orientation if color_type == 'color' else 1)
+        assert size.orientation == orientation
+        assert size.rotated == (color_type == 'color' and orientation != 1)
 
 
 @pytest.mark.parametrize('orientation', [0, 9, 99])
@@ -98,7 +102,7 @@ def test_orientations_that_are_none_turn_nothing(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(tmp_path / 'a.jpg', noise(16, 20), exif=exif)
-    assert image_size(content, USUAL) == (16, 20, 1)
+    assert loaded_size(content, USUAL) == LoadedSize(16, 20)
 
 
 # --- Files ---
@@ -167,9 +171,9 @@ def test_decoding_leaves_the_standard_error_where_it_was(tmp_path):
     'dtype, value',
     [
         (np.uint8, None),
-        (np.uint16, '16 bits a channel'),
-        (np.int32, '32 bits a channel (integers)'),
-        (np.float32, '32 bits a channel (floating point)'),
+        (np.uint16, '16 bits per channel'),
+        (np.int32, '32 bits per channel (integers)'),
+        (np.float32, '32 bits per channel (floating point)'),
     ],
 )
 def test_more_than_8_bits_are_found_by_the_header(tmp_path, dtype, value):
@@ -179,7 +183,7 @@ def test_more_than_8_bits_are_found_by_the_header(tmp_path, dtype, value):
     for finding in found:
         assert (finding and finding.value.partition(',')[0]) == value
     assert kinds(content) == (['image-depth'] if value else [])
-    assert kinds(content, Loading(False, True, 'pillow')) == []
+    assert kinds(content, Loading('unchanged')) == []
 
 
 def test_the_depth_of_what_cannot_be_opened_is_no_finding(tmp_path):

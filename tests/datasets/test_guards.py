@@ -12,7 +12,7 @@ PIPELINE = [
     dict(type='LoadAnnotations'),
     dict(type='CheckSegmentationSample'),
 ]
-#: Those of the doctor's cases that training must not pass over either.
+#: The cases that training must refuse too.
 CASES = {
     case[0].__name__: case
     for case in bad_data.SEGMENTATION
@@ -20,8 +20,8 @@ CASES = {
     or case[1].startswith('mask-')
     and case[1] not in ('mask-binary', 'mask-lossy')
 }
-# These decode, with gray or garbage; only the doctor spends the time to see it.
-for name in ('closed_after_truncation', 'zeros_for_an_end', 'flipped_bit'):
+# These decode with gray or garbage; only check_dataset.py takes the time to see it.
+for name in ('closed_after_truncation', 'zeros_at_the_end', 'flipped_bit'):
     CASES.pop(name)
 
 
@@ -44,13 +44,13 @@ def dataset(root, both=(), train=(), **options):
 
 @pytest.mark.parametrize('name', CASES)
 def test_training_stops_with_file_value_and_remedy(root, name):
-    spoil, _, file, value, remedy = CASES[name]
-    changes = spoil(root) or {}
+    corrupt, _, file, value, remedy = CASES[name]
+    changes = corrupt(root) or {}
     with pytest.raises(DataError) as error:
         dataset(root, **changes)[0]
     message = str(error.value)
-    value = value.partition(', turned')[0]  # EXIF is no more known after loading
-    remedy = remedy if 'turn' not in remedy else 'A mask has one channel'
+    value = value.partition(', rotated')[0]  # EXIF is unknown after loading
+    remedy = remedy if 'rotate' not in remedy else 'the size of its image'
     assert file in message and value in message and remedy in message
 
 
@@ -74,7 +74,7 @@ def test_the_first_skip_is_logged(root, monkeypatch):
     monkeypatch.setattr(
         'volo.datasets.checked.print_log', lambda text, **_: lines.append(text)
     )
-    bad_data.foreign_label(root)
+    bad_data.label_out_of_range(root)
     samples = dataset(root, skip_broken=True)
     for _ in range(5):
         samples.prepare_data(0)

@@ -3,7 +3,7 @@ import pytest
 from mmseg.datasets.transforms import LoadAnnotations
 
 from tests.datasets.bad_data import save
-from volo.datasets.checks import Loading
+from volo.datasets.checks import LoadedSize, Loading
 from volo.datasets.findings import KINDS
 from volo.datasets.masks import (
     decode_mask,
@@ -16,7 +16,7 @@ from volo.datasets.masks import (
 
 
 def loading(backend='pillow'):
-    return Loading(eight_bits=True, upright=True, mask_backend=backend)
+    return Loading(mask_backend=backend)
 
 
 def counts(**labels):
@@ -75,19 +75,21 @@ def test_values_that_8_bits_would_change(mask, value):
 
 
 def test_a_mask_of_its_images_size():
-    assert shape_finding('m', np.zeros((4, 6)), 'p', (4, 6)) is None
-    # The image's size is that after turning.
-    assert shape_finding('m', np.zeros((6, 4)), 'p', (6, 4), 6) is None
+    assert shape_finding('m', np.zeros((4, 6)), 'p', LoadedSize(4, 6)) is None
+    # The size of the image after rotation counts.
+    size = LoadedSize(6, 4, orientation=6, rotated=True)
+    assert shape_finding('m', np.zeros((6, 4)), 'p', size) is None
 
 
 def test_a_mask_of_another_size():
-    finding = shape_finding('m', np.zeros((6, 4)), 'p', (4, 6))
+    finding = shape_finding('m', np.zeros((6, 4)), 'p', LoadedSize(4, 6))
     assert finding.kind == 'mask-size'
     assert '(6, 4) (height, width), its image p is 4x6' in finding.value
     assert finding.remedy == KINDS['mask-size'].remedy
-    turned = shape_finding('m', np.zeros((6, 4)), 'p', (4, 6), 6)
-    assert turned.value.endswith('4x6, turned by its EXIF orientation 6')
-    assert 'or turn the mask' in turned.remedy
+    size = LoadedSize(4, 6, orientation=6, rotated=True)
+    rotated = shape_finding('m', np.zeros((6, 4)), 'p', size)
+    assert rotated.value.endswith('4x6, rotated by its EXIF orientation 6')
+    assert 'or rotate the mask' in rotated.remedy
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_channels_of_a_mask(pixel, equal):
     mask = np.zeros((4, 6, len(pixel)), np.uint8)
     mask[1, 2] = pixel
     mask[..., 3:] = 255  # opaque
-    finding = shape_finding('m', mask, 'p', (4, 6))
+    finding = shape_finding('m', mask, 'p', LoadedSize(4, 6))
     assert finding.kind == 'mask-channels'
     assert f'(4, 6, {len(pixel)}) (height, width, channels)' in finding.value
     assert ('mask[..., 0]' in finding.remedy) == equal

@@ -32,7 +32,7 @@ def test_void_labels_are_ignored(tmp_path):
         SegmentationDataset(void_labels=(9,), **arguments)[0]
 
 
-def test_a_data_set_without_classes_is_one_clear_error(tmp_path):
+def test_a_dataset_without_classes_is_one_clear_error(tmp_path):
     write(tmp_path / 'images/a.jpg', np.zeros((8, 8, 3), np.uint8))
     write(tmp_path / 'masks/a.png', np.zeros((8, 8), np.uint8))
     prefix = dict(img_path='images', seg_map_path='masks')

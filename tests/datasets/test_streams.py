@@ -49,7 +49,7 @@ def ranks(sampler, world_size):
 
 
 @pytest.mark.parametrize('sampler', [StreamSampler, InfiniteStreamSampler])
-def test_samples_depend_on_their_place_and_not_on_the_worker(sampler):
+def test_samples_depend_on_their_position_and_not_on_the_worker(sampler):
     alone = drawn(sampler(Drawn(), seed=3), 0, 2)
     assert alone == drawn(sampler(Drawn(), seed=3), 3, 2)
     assert alone != drawn(sampler(Drawn(), seed=4), 0, 2)
@@ -84,11 +84,11 @@ def test_the_endless_stream_starts_anywhere():
 
 @pytest.mark.parametrize('sampler', [StreamSampler, InfiniteStreamSampler])
 def test_two_processes_share_the_stream_of_one(sampler):
-    places = [
-        [index.place for index, _ in zip(one, range(5), strict=False)]
+    positions = [
+        [index.position for index, _ in zip(one, range(5), strict=False)]
         for one in ranks(sampler, 2)
     ]
-    assert places == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+    assert positions == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
 def test_a_plain_index_draws_as_always():
@@ -100,7 +100,7 @@ def test_a_plain_index_draws_as_always():
 
 
 class Plain(Dataset):
-    """Draws, and knows nothing of places."""
+    """Draws, and knows nothing of positions."""
 
     metainfo = dict(classes=('a',))
 
@@ -111,7 +111,7 @@ class Plain(Dataset):
         return int(index), torch.rand(1).item()
 
 
-def test_any_data_set_can_be_wrapped():
+def test_any_dataset_can_be_wrapped():
     wrapped = StreamDataset(Plain())
     assert wrapped.metainfo == Plain.metainfo and len(wrapped) == 10
     batches = [
@@ -125,4 +125,4 @@ def test_any_data_set_can_be_wrapped():
 
 def test_an_index_travels_to_a_worker_whole():
     index = pickle.loads(pickle.dumps(StreamIndex(1, 2, 3)))
-    assert (index, index.seed, index.place) == (1, 2, 3)
+    assert (index, index.seed, index.position) == (1, 2, 3)

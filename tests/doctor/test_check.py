@@ -79,24 +79,24 @@ def assert_told(cfg, kind, file, value, remedy):
 
 
 @pytest.mark.parametrize(
-    'spoil, kind, file, value, remedy',
+    'corrupt, kind, file, value, remedy',
     bad_data.SEGMENTATION,
     ids=[case[0].__name__ for case in bad_data.SEGMENTATION],
 )
-def test_bad_segmentation_data(tmp_path, spoil, kind, file, value, remedy):
+def test_bad_segmentation_data(tmp_path, corrupt, kind, file, value, remedy):
     bad_data.write_segmentation(tmp_path)
-    changes = spoil(tmp_path) or {}
+    changes = corrupt(tmp_path) or {}
     assert_told(segmentation(tmp_path, **changes), kind, file, value, remedy)
 
 
 @pytest.mark.parametrize(
-    'spoil, kind, file, value, remedy',
+    'corrupt, kind, file, value, remedy',
     bad_data.CLASSIFICATION,
     ids=[case[0].__name__ for case in bad_data.CLASSIFICATION],
 )
-def test_bad_classification_data(tmp_path, spoil, kind, file, value, remedy):
+def test_bad_classification_data(tmp_path, corrupt, kind, file, value, remedy):
     bad_data.write_classification(tmp_path)
-    changes = spoil(tmp_path) or {}
+    changes = corrupt(tmp_path) or {}
     assert_told(classification(tmp_path, **changes), kind, file, value, remedy)
 
 
@@ -134,7 +134,7 @@ def test_harmless_images_are_clean(tmp_path):
 
 def test_a_label_map_of_black_and_white_masks(tmp_path):
     bad_data.write_segmentation(tmp_path)
-    changes = bad_data.black_and_white(tmp_path)
+    changes = bad_data.binary_masks(tmp_path)
     changes['both']['label_map'] = {255: 1}
     cfg = segmentation(tmp_path, **changes)
     # Through a file, as in a training's work dir.
@@ -216,7 +216,7 @@ def test_nothing_to_check():
 
 @pytest.mark.parametrize('reduce_zero_label', [False, True])
 @pytest.mark.parametrize('label_map', [None, {0: 1, 1: 0, 7: 255}])
-def test_labels_are_those_that_the_data_set_loads(
+def test_labels_are_those_that_the_dataset_loads(
     tmp_path, reduce_zero_label, label_map
 ):
     bad_data.write_segmentation(tmp_path)
@@ -229,9 +229,9 @@ def test_labels_are_those_that_the_data_set_loads(
     assert (label_table(dataset.get_data_info(0)) == expected).all()
 
 
-def test_the_report_of_a_data_set_has_everything(tmp_path):
+def test_the_report_of_a_dataset_has_everything(tmp_path):
     bad_data.write_segmentation(tmp_path)
-    bad_data.foreign_label(tmp_path)
+    bad_data.label_out_of_range(tmp_path)
     content = report_dict('c.py', check_config(segmentation(tmp_path)))
     content = json.loads(json.dumps(content))
     assert content['config'] == 'c.py' and content['clean'] is False

@@ -21,7 +21,7 @@ def test_pixels_of_masks():
     assert counts.counts.tolist() == [50, 10, 0]
     assert counts.images.tolist() == [2, 1, 0]
     # What is ignored counts nowhere.
-    assert counts.seen.tolist() == [60, 40, 0]
+    assert counts.labeled.tolist() == [60, 40, 0]
     np.testing.assert_allclose(counts.shares(), [50 / 60, 10 / 60, 0])
 
 

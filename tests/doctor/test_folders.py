@@ -88,7 +88,7 @@ def test_masks_without_image(masks):
     assert finding.value == f'no image {masks}/images/train/deep/c.jpg'
 
 
-def test_a_data_set_that_lists_nothing_has_no_orphans(masks):
+def test_a_dataset_that_lists_nothing_has_no_orphans(masks):
     part = segmentation(masks)
     save(IMAGE[..., 0], masks / 'masks/train/c.png')
     part.size = 0
@@ -100,7 +100,7 @@ def test_a_data_set_that_lists_nothing_has_no_orphans(masks):
     [dict(ann_file='list.txt'), dict(indices=1), dict(filter_cfg=dict(size=9))],
     ids=lambda choice: next(iter(choice)),
 )
-def test_a_data_set_that_chooses_leaves_nothing_out(masks, choice):
+def test_a_dataset_that_chooses_leaves_nothing_out(masks, choice):
     (masks / 'list.txt').write_text('a\n')
     part = segmentation(masks, **choice)
     save(IMAGE, masks / 'images/train/c.png')
@@ -115,7 +115,7 @@ def test_images_outside_of_the_class_folders(classes):
     found = {finding.file: finding.value for _, finding in unlisted_findings(parts)}
     assert list(found) == [f'{classes}/train/{n}' for n in ('c.png', 'cat/c.webp')]
     loose, unknown = found.values()
-    assert loose == 'not listed: it is in no class folder'
+    assert loose == 'not listed: it is not in a class folder'
     assert unknown.startswith('not listed: the dataset takes .bmp, ')
 
 
@@ -136,7 +136,7 @@ def test_classes_that_fit(classes, names):
 def test_classes_in_another_order(classes):
     ((kind, file, value),) = folder_findings(classes, ('dog', 'cat'))
     assert (kind, file) == ('class-order', f'{classes}/train')
-    assert value == 'label 0 is the folder cat, but the 1. name in classes is dog'
+    assert value == 'label 0 is the folder cat, but classes[0] is dog'
 
 
 def test_folders_and_names_without_the_other(classes):

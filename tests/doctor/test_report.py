@@ -75,7 +75,7 @@ def test_classes_that_nobody_counted_are_left_out():
 
 
 def test_the_json_report_has_everything():
-    finding = Finding('mask-labels', 'a.png', 'label 7', 'Mend it')
+    finding = Finding('mask-labels', 'a.png', 'label 7', 'Correct it')
     reports = [
         SplitReport('train', size=2, findings=[finding], counts=counted(3, 1)),
         SplitReport('test', note='as val'),
@@ -89,7 +89,7 @@ def test_the_json_report_has_everything():
             kind='mask-labels',
             file='a.png',
             value='label 7',
-            remedy='Mend it',
+            remedy='Correct it',
         )
     ]
     train, test = content['splits']['train'], content['splits']['test']

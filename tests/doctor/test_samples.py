@@ -8,7 +8,7 @@ from volo.datasets.checks import Loading
 from volo.doctor.samples import Part, check_sample, check_samples
 from volo.token_label import LabelMap, LabelMapFolder, PackedWriter, write_label_map
 
-LOADING = Loading(eight_bits=True, upright=True, mask_backend='pillow')
+LOADING = Loading('color')
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_equal_files_have_equal_digests(masks):
 
 def test_a_broken_image_does_not_hide_what_is_wrong_with_its_mask(masks):
     bad_data.truncated_jpeg(masks)
-    bad_data.foreign_label(masks)
+    bad_data.label_out_of_range(masks)
     report = check(masks)
     assert kinds(report) == ['file-broken', 'mask-labels']
     assert report.digest and report.counts[7] == 32
@@ -68,17 +68,17 @@ def test_a_missing_image_has_no_digest(masks):
 
 
 @pytest.mark.parametrize(
-    'spoil', [bad_data.missing_mask, bad_data.deep_mask, bad_data.colored]
+    'corrupt', [bad_data.missing_mask, bad_data.deep_mask, bad_data.color_mask]
 )
-def test_a_mask_that_means_nothing_is_not_counted(masks, spoil):
-    spoil(masks)
+def test_a_mask_that_means_nothing_is_not_counted(masks, corrupt):
+    corrupt(masks)
     report = check(masks)
     assert len(report.findings) == 1
     assert report.values is None and report.counts is None
 
 
 def test_without_classes_every_label_may_be_one(masks):
-    bad_data.foreign_label(masks)
+    bad_data.label_out_of_range(masks)
     assert kinds(check(masks)) == ['mask-labels']
     assert kinds(check(masks, num_classes=0)) == []
 
@@ -155,7 +155,7 @@ def test_label_maps(tmp_path, maps, needed):
     assert finding.value.endswith('0.png, but there are 2 classes')
 
 
-def test_label_maps_of_a_data_set_that_does_not_say_its_classes(tmp_path, maps):
+def test_label_maps_of_a_dataset_that_does_not_say_its_classes(tmp_path, maps):
     root = bad_data.write_classification(tmp_path / 'data')
     (root / 'list.txt').write_text('cat/0.png 0\ndog/0.png 1\n')
     dataset = ImageFolder(

@@ -24,7 +24,7 @@ def check(monkeypatch):
     return run
 
 
-def test_findings_end_in_1_and_are_written_down(tmp_path):
+def test_findings_exit_with_1_and_are_in_the_json_report(tmp_path):
     config = write_tasks(tmp_path)['segment']
     mask = next((tmp_path / 'data/masks/train/cross').iterdir())
     mask.write_bytes(b'')
@@ -37,7 +37,7 @@ def test_findings_end_in_1_and_are_written_down(tmp_path):
     assert json.loads(out.read_text())['findings'][0]['file'] == str(mask)
 
 
-def test_clean_and_ignored_data_end_in_0(tmp_path, capsys, check):
+def test_clean_data_and_ignored_findings_exit_with_0(tmp_path, capsys, check):
     config = write_tasks(tmp_path)['classify']
     assert check(config, '--workers', 0) == 0
     assert 'No findings.' in capsys.readouterr().out
@@ -47,11 +47,11 @@ def test_clean_and_ignored_data_end_in_0(tmp_path, capsys, check):
     assert check(config, '--workers', 0, *ignored) == 0
 
 
-def test_what_cannot_be_read_ends_in_2(tmp_path, capsys, check):
+def test_unusable_configs_and_options_exit_with_2(tmp_path, capsys, check):
     assert check(tmp_path / 'no.py') == 2
     assert 'error: ' in (error := capsys.readouterr().err) and 'no such conf' in error
     (tmp_path / 'typo.py').write_text("train_dataloader = dict(dataset=dict(type='X'))")
     assert check(tmp_path / 'typo.py') == 2
     assert "unknown type 'X'" in capsys.readouterr().err
     assert check(tmp_path / 'typo.py', '--out', tmp_path / 'no/report.json') == 2
-    assert 'there is no folder' in capsys.readouterr().err
+    assert 'Create it' in capsys.readouterr().err

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from volo.errors import DataError
@@ -12,24 +14,24 @@ from volo.errors import DataError
 from .checks import Loading, decoding_finding, deep_file, read_file
 from .findings import Finding
 from .masks import decode_mask, mask_depth_finding, read_mask
-from .streams import DrawsByPlace
+from .streams import SeededByPosition
 
 
-class ChecksFiles(DrawsByPlace):
-    """Mixin in front of an mmengine dataset: its errors name folder and file.
+class ChecksFiles(SeededByPosition, BaseDataset):
+    """Mixin in front of an mmengine dataset whose errors name the file at fault.
 
     Args:
-        skip_broken: In training, take another sample, drawn at random, in place of one
-            whose files are broken or do not fit. The first, tenth, hundredth ... skip
-            is logged. For ``train_dataloader`` alone: a dataset in ``test_mode``
-            never skips, but one that is evaluated without that mode would.
+        skip_broken: Replace a training sample whose files are broken by a random other
+            one. Skip number 1, 10, 100 ... is logged. For ``train_dataloader`` only: a
+            dataset in ``test_mode`` never skips, but one that is evaluated without
+            that mode would.
         args: As in the dataset behind.
         kwargs: As in the dataset behind.
     """
 
-    def __init__(self, *args, skip_broken: bool = False, **kwargs) -> None:
+    def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
         self.skip_broken = skip_broken
-        # Shared, so that the workers count together.
+        # Shared memory, so that all workers count together.
         self._skipped = torch.zeros((), dtype=torch.int64)
         if skip_broken:
             self._skipped.share_memory_()
@@ -37,29 +39,30 @@ class ChecksFiles(DrawsByPlace):
 
     @property
     def skipped(self) -> int:
-        """How many broken samples were skipped so far, by all workers."""
+        """Number of broken samples that all workers skipped so far."""
         return int(self._skipped)
 
     def load_data_list(self) -> list[dict]:
         """List the samples.
 
         Raises:
-            DataError: A folder is missing, or there is no sample in it.
+            DataError: A folder is missing or holds no samples.
         """
         folders = [self.data_root, *self.data_prefix.values()]
         for folder in filter(None, folders):
             if '://' not in folder and not Path(folder).is_dir():
                 raise DataError(
                     f'{folder}: no such folder ({type(self).__name__}). Put the data '
-                    'there, or say where it is with --cfg-options data_root=FOLDER'
+                    'there, or set its location with --cfg-options data_root=FOLDER'
                 )
         try:
             samples = super().load_data_list()
         except (OSError, RuntimeError, AssertionError) as error:
-            raise DataError(f'{self._images()}: {error}') from error
+            raise DataError(f'{self._image_folder()}: {error}') from error
         if not samples:
             raise DataError(
-                f'{self._images()}: no images found. Are suffix and folder right?'
+                f'{self._image_folder()}: no images found. Check the suffix and the '
+                'folder'
             )
         return samples
 
@@ -67,8 +70,8 @@ class ChecksFiles(DrawsByPlace):
         """Load a sample and run the pipeline on it.
 
         Returns:
-            The sample, or None where it is broken and shall be skipped: mmengine then
-            takes another.
+            The sample. None if it is broken and ``skip_broken`` is set: mmengine then
+            takes another one.
 
         Raises:
             DataError: A file of the sample is missing or broken.
@@ -82,7 +85,7 @@ class ChecksFiles(DrawsByPlace):
             count = self.skipped
             if str(count).strip('0') == '1':
                 print_log(
-                    f'skip_broken: {count} skipped so far, this one since {error}',
+                    f'skip_broken: {count} skipped so far, now because of {error}',
                     logger='current',
                     level=logging.WARNING,
                 )
@@ -90,29 +93,28 @@ class ChecksFiles(DrawsByPlace):
 
     def _prepare_checked(self, idx: int) -> dict:
         info = self.get_data_info(idx)
-        finding = _refused_files(info, Loading.of(self))
+        finding = _depth_finding(info, Loading.of(self))
         if finding:
             raise DataError(str(finding))
         try:
             return super().prepare_data(idx)
-        # SyntaxError is what Pillow raises for some broken PNGs.
+        # Pillow raises SyntaxError for some broken PNGs.
         except (OSError, SyntaxError, AssertionError) as error:
             finding = _broken_file(info)
             if finding:
                 raise DataError(str(finding)) from error
             raise
 
-    def _images(self) -> str:
-        """Return the folder that was searched for images."""
+    def _image_folder(self) -> str:
         return next(filter(None, self.data_prefix.values()), self.data_root)
 
 
-def _refused_files(info: Mapping, loading: Loading) -> Finding | None:
-    """Find what loading a sample would distort in silence; cheap for good files.
+def _depth_finding(info: Mapping, loading: Loading) -> Finding | None:
+    """Find values that loading would truncate silently; cheap for good files.
 
     Args:
         info: What the dataset knows of the sample.
-        loading: Of the dataset.
+        loading: How the dataset reads its files.
     """
     image, mask = info.get('img_path'), info.get('seg_map_path')
     deep = deep_file(image) if image and loading.eight_bits else None
@@ -126,7 +128,7 @@ def _refused_files(info: Mapping, loading: Loading) -> Finding | None:
 
 def _broken_file(info: Mapping) -> Finding | None:
     """Find the file of a sample that cannot be loaded."""
-    image, mask = info.get('img_path'), info.get('seg_map_path')
+    image, mask = info.get('img_path') or '', info.get('seg_map_path')
     for path in filter(None, (image, mask)):
         content = read_file(path) if path == image else read_mask(path, image)
         if isinstance(content, Finding):

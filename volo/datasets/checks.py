@@ -1,4 +1,4 @@
-"""Checks of one image, for the guards of training and for the doctor."""
+"""Checks of one image, for training and for ``tools/check_dataset.py``."""
 
 import contextlib
 import dataclasses
@@ -8,16 +8,17 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import BaseDataset
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from .findings import Finding
 
-#: Files that are taken for images, in lower case.
+#: Suffixes of image files, in lower case.
 IMAGE_SUFFIXES = (
     '.jpg',
     '.jpeg',
@@ -31,46 +32,74 @@ IMAGE_SUFFIXES = (
     '.gif',
 )
 
-_ORIENTATION = 0x0112  # tag of EXIF
-_DEEP_MODES = ('I', 'F')  # 32 bits; those of 16 bits are I;16, I;16B and so on
+_ORIENTATION = 0x0112  # EXIF tag
+_DEEP_MODES = ('I', 'F')  # 32 bits; the modes of 16 bits are I;16, I;16B and so on
 
 
 @dataclasses.dataclass(frozen=True)
 class Loading:
-    """How a dataset's pipeline reads its files.
+    """How the pipeline of a dataset reads its files.
 
     Attributes:
-        eight_bits: Images become 8 bits a channel.
-        upright: Images are turned as EXIF says.
-        mask_backend: mmcv's decoder of the masks.
+        color_type: What mmcv's ``LoadImageFromFile`` converts images to; '' if the
+            pipeline loads images in another way.
+        image_backend: mmcv's decoder of images.
+        mask_backend: mmcv's decoder of masks.
     """
 
-    eight_bits: bool
-    upright: bool
-    mask_backend: str
+    color_type: str = ''
+    image_backend: str = 'pillow'
+    mask_backend: str = 'pillow'
 
     @classmethod
     def of(cls, dataset: BaseDataset) -> 'Loading':
-        """Look at the transforms of a dataset."""
-        eight_bits, upright, backend = False, True, 'pillow'
+        """Read the pipeline of a dataset."""
+        options: dict[str, str] = {}
         for transform in dataset.pipeline.transforms:
             if isinstance(transform, LoadImageFromFile):
-                color_type = transform.color_type
-                upright = color_type in ('color', 'grayscale')
-                eight_bits = (
-                    transform.imdecode_backend != 'tifffile'
-                    and color_type != 'unchanged'
-                )
+                options['color_type'] = transform.color_type
+                options['image_backend'] = transform.imdecode_backend
             elif isinstance(transform, LoadAnnotations) and transform.with_seg:
-                backend = transform.imdecode_backend
-        return cls(eight_bits, upright, backend)
+                options['mask_backend'] = transform.imdecode_backend
+        return cls(**options)
+
+    @property
+    def eight_bits(self) -> bool:
+        """Whether images are converted to 8 bits per channel."""
+        return self.image_backend != 'tifffile' and self.color_type not in (
+            '',
+            'unchanged',
+        )
+
+    def rotates(self, image_format: str | None) -> bool:
+        """Return whether images of a format are rotated by their EXIF orientation."""
+        if self.image_backend in ('tifffile', 'turbojpeg'):
+            return False
+        # Pillow and OpenCV rotate TIFF images whatever the color type.
+        return image_format == 'TIFF' or self.color_type in ('', 'color', 'grayscale')
+
+
+class LoadedSize(NamedTuple):
+    """Size of an image as the pipeline loads it.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        orientation: EXIF orientation of the file, from 1 (upright) to 8.
+        rotated: Whether loading applies the orientation.
+    """
+
+    height: int
+    width: int
+    orientation: int = 1
+    rotated: bool = False
 
 
 # --- Files ---
 
 
 def read_file(path: str) -> bytes | Finding:
-    """Return the bytes of a file, or why there are none."""
+    """Return the content of a file, or why it cannot be read."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -83,8 +112,8 @@ def read_file(path: str) -> bytes | Finding:
 
 
 @contextlib.contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Open an image; Pillow's warnings about its metadata are nobody's concern."""
+def _opened(content: bytes) -> Iterator[ImageFile.ImageFile]:
+    """Open an image without Pillow's warnings about its metadata."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(content)) as image:
@@ -92,41 +121,41 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def decoding_finding(path: str, content: bytes) -> Finding | None:
-    """Decode an image to its last row, and verify what its format can tell.
+    """Decode an image to its last row, and verify the checksums of its format.
 
     Args:
-        path: Named in the finding.
-        content: The bytes of the file.
+        path: Path for the finding.
+        content: Content of the file.
     """
     try:
         with _opened(content) as image:
-            kind = image.format
-            if kind == 'PNG':
-                image.verify()  # the checksums, which loading passes over
+            image_format = image.format
+            if image_format == 'PNG':
+                image.verify()  # the checksums, which loading ignores
         with _opened(content) as image:
             image.load()
     # Given broken bytes, decoders raise whatever their parsers run into.
     except Exception as error:
-        # Pillow names the buffer it was given, which says nothing to the user.
+        # Pillow's message names a buffer, not the file.
         reason = 'not an image' if 'cannot identify' in str(error) else str(error)
         return Finding('file-broken', path, f'broken image ({reason})')
-    problem = _jpeg_problem(content) if kind in ('JPEG', 'MPO') else ''
+    problem = _jpeg_problem(content) if image_format in ('JPEG', 'MPO') else ''
     if problem:
         return Finding('file-broken', path, f'broken image ({problem})')
     return None
 
 
 def _jpeg_problem(content: bytes) -> str:
-    """Return what is wrong with a JPEG that decodes, with gray for what is lost."""
-    # Within a scan these bytes cannot be.
+    """Return what is wrong with a JPEG that decodes with gray for its lost part."""
+    # These markers cannot occur within a scan.
     if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
         return 'truncated: no end marker'
-    # libjpeg prints its warnings, and OpenCV is the one that lets it.
+    # libjpeg prints warnings to stderr; OpenCV lets it, Pillow does not.
     with tempfile.TemporaryFile() as file:
         stderr = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
-            # All is entropy-decoded; an eighth of the size spares the rest.
+            # Everything is entropy-decoded; an eighth of the size saves the rest.
             cv2.imdecode(
                 np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8
             )
@@ -135,7 +164,7 @@ def _jpeg_problem(content: bytes) -> str:
             os.close(stderr)
         file.seek(0)
         lines = file.read().decode(errors='replace').splitlines()
-    # Bytes between two segments are harmless, and common in images of phones.
+    # Bytes between two segments are harmless and common in images of phones.
     lines = [line for line in lines if 'JPEG data' in line and 'extraneous' not in line]
     return lines[0] if lines else ''
 
@@ -143,66 +172,66 @@ def _jpeg_problem(content: bytes) -> str:
 # --- Images ---
 
 
-def depth_finding(path: str, image: Image.Image) -> Finding | None:
-    """Find more than 8 bits a channel, by the header: the image is not loaded."""
-    # Pillow reads RGB of 16 bits as RGB of 8, and says so only here.
+def depth_finding(path: str, image: ImageFile.ImageFile) -> Finding | None:
+    """Find more than 8 bits per channel, without loading the pixels."""
+    # Pillow reads RGB of 16 bits as RGB of 8; only the decoder's arguments tell.
     raw = str(image.tile[0].args) if image.tile else ''
     if image.mode.startswith('I;16') or ';16' in raw:
-        found = '16 bits a channel'
+        found = '16 bits per channel'
     elif image.mode in _DEEP_MODES:
         kind = 'floating point' if image.mode == 'F' else 'integers'
-        found = f'32 bits a channel ({kind})'
+        found = f'32 bits per channel ({kind})'
     else:
         return None
     return Finding('image-depth', path, f'{found}, would load too dark or too bright')
 
 
 def deep_file(path: str) -> Finding | None:
-    """Find more than 8 bits a channel in a file; nothing in one that is broken."""
+    """Find more than 8 bits per channel in a file; None if it cannot be opened."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter('ignore')
             return depth_finding(path, image)
-    except Exception:  # the transform that loads it meets the same, and stops there
+    except Exception:  # the transform that loads the file raises it again
         return None
 
 
 def image_findings(path: str, content: bytes, loading: Loading) -> list[Finding]:
-    """Find what a whole image would lose at loading."""
+    """Find what loading would drop or change in an image that decodes."""
     findings = []
     with _opened(content) as image:
         deep = depth_finding(path, image) if loading.eight_bits else None
         if deep:
             findings.append(deep)
         if image.mode in ('CMYK', 'LAB', 'HSV'):
-            findings.append(
-                Finding(
-                    'image-color',
-                    path,
-                    f'{image.mode}, converted to RGB without its color profile',
-                )
-            )
+            text = f'{image.mode}, converted to RGB without its color profile'
+            findings.append(Finding('image-color', path, text))
         if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
             alpha = np.asarray(image.convert('RGBA'))[..., 3]
             share = (alpha < 255).mean()
             if share:
                 text = f'{share:.1%} of the pixels are transparent ({image.mode})'
                 findings.append(Finding('image-alpha', path, text))
-        # Phones put a second view into a JPEG (MPO), which is none of ours.
+        # Phones add a second view to a JPEG (MPO); it is not another sample.
         frames = getattr(image, 'n_frames', 1)
         if frames > 1 and image.format != 'MPO':
             findings.append(Finding('image-frames', path, f'{frames} images'))
     return findings
 
 
-def image_size(content: bytes, loading: Loading) -> tuple[int, int, int]:
-    """Return height, width and EXIF orientation (1: none) of an image as loaded."""
+def loaded_size(content: bytes, loading: Loading) -> LoadedSize:
+    """Return the size of an image as the pipeline loads it."""
     with _opened(content) as image:
-        if image.format == 'TIFF':  # every decoder turns it, whatever is asked for
+        rotated = loading.rotates(image.format)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Pillow rotates it itself, and viewers agree: the file counts as upright.
             image.load()
-            return image.height, image.width, 1
+            size = image.size if rotated else (image.tag_v2[256], image.tag_v2[257])
+            return LoadedSize(size[1], size[0])
         width, height = image.size
-        orientation = image.getexif().get(_ORIENTATION, 1) if loading.upright else 1
-    if orientation in (5, 6, 7, 8):
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation not in range(2, 9):
+        return LoadedSize(height, width)
+    if rotated and orientation >= 5:
         height, width = width, height
-    return height, width, orientation if orientation in range(2, 9) else 1
+    return LoadedSize(height, width, orientation, rotated)

@@ -1,4 +1,4 @@
-"""Datasets with one folder a class."""
+"""Datasets with one folder per class."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from .checked import ChecksFiles
 
 @DATASETS.register_module()
 class ImageFolder(ChecksFiles, CustomDataset):
-    """mmpretrain's ``CustomDataset``: classes are the folders, in sorted order."""
+    """mmpretrain's ``CustomDataset`` with checks: labels follow the sorted folders."""
 
 
 @DATASETS.register_module()
 class ImageNetFolder(ChecksFiles, ImageNet):
-    """mmpretrain's ``ImageNet``, which also takes a part of ImageNet.
+    """mmpretrain's ``ImageNet`` with checks, which also takes a subset of ImageNet.
 
-    With other than 1000 class folders, and no classes given in ``metainfo``, the
-    classes are named after the folders and numbered in their order.
+    If the number of class folders is not 1000 and ``metainfo`` gives no classes, the
+    classes are the sorted folders.
     """
 
     def _find_samples(self) -> list[tuple[str, int]]:
@@ -28,7 +28,7 @@ class ImageNetFolder(ChecksFiles, ImageNet):
         if self.CLASSES == imagenet and len(folders) != len(imagenet):
             print_log(
                 f'{self.img_prefix} has {len(folders)} class folders, not 1000: labels '
-                "follow the order of the folders, not ImageNet's.",
+                'follow the sorted folders, not the labels of ImageNet.',
                 logger='current',
             )
             self._metainfo.pop('classes')

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, and how the user mends it."""
+"""The kinds of findings about a dataset, and their remedies."""
 
 import dataclasses
 from typing import NamedTuple
@@ -8,8 +8,8 @@ class Kind(NamedTuple):
     """A kind of finding.
 
     Attributes:
-        title: Heads the group in a report.
-        remedy: One sentence; a finding may know a better one.
+        title: Heading of the group in a report.
+        remedy: What to do, one sentence without its full stop.
     """
 
     title: str
@@ -23,59 +23,59 @@ KINDS: dict[str, Kind] = {
         'Correct data_root, data_prefix, the suffixes or ann_file in the config',
     ),
     'skip-in-evaluation': Kind(
-        'evaluation that leaves broken samples out',
-        "Set skip_broken in train_dataloader's dataset alone",
+        'evaluation that skips broken samples',
+        "Set skip_broken in train_dataloader's dataset only",
     ),
     'file-missing': Kind('missing files', 'Restore the file or remove the sample'),
     'file-broken': Kind(
-        'files that are no whole image', 'Restore the file or remove the sample'
+        'broken images and masks', 'Restore the file or remove the sample'
     ),
-    'mask-missing': Kind('images without mask', 'Add the mask, or remove the image'),
-    'image-missing': Kind('masks without image', 'Add the image, or remove the mask'),
+    'mask-missing': Kind('images without a mask', 'Add the mask or remove the image'),
+    'image-missing': Kind('masks without an image', 'Add the image or remove the mask'),
     'image-left-out': Kind(
-        'images that the config leaves out',
-        "Give the files the dataset's suffix (capitals count), or move them away",
+        'images that the config does not use',
+        "Give the files the dataset's suffix (it is case-sensitive), or move them away",
     ),
     'image-depth': Kind(
-        'images with more than 8 bits a channel, which training refuses',
-        'Scale the values to 0..255 and save it with 8 bits a channel',
+        'images with more than 8 bits per channel, which training refuses',
+        'Scale the values to 0..255 and save the image with 8 bits per channel',
     ),
     'image-color': Kind(
-        'images in other colors than RGB, which shift at loading',
-        "Convert it to RGB with its color profile (Pillow's ImageCms)",
+        'images that are not RGB, whose colors shift at loading',
+        'Convert the image to RGB with its color profile (PIL.ImageCms)',
     ),
     'image-alpha': Kind(
         'images with transparent pixels, whose hidden colors training sees',
-        'Paste it on the background it belongs to and save it as RGB',
+        'Paste the image on its background and save it as RGB',
     ),
     'image-frames': Kind(
-        'files of several images, of which training sees the first',
-        'Save the images one a file',
+        'files with several images, of which training uses the first',
+        'Save each image to a file of its own',
     ),
     'image-orientation': Kind(
-        'images that are turned at loading, while their masks are not',
-        'Save the image upright (ImageOps.exif_transpose) and compare the mask',
+        'images that EXIF rotates at loading, unlike their masks',
+        'Save the image upright (ImageOps.exif_transpose), then compare the mask',
     ),
     'mask-size': Kind(
         'masks of another size than their image',
-        'A mask has one channel and the size of its image',
+        'Make the mask again with the size of its image',
     ),
     'mask-channels': Kind(
-        'masks in color',
-        'Write the number of each color into one channel: '
-        'mask[(rgb == color).all(-1)] = number',
+        'masks with several channels',
+        'Write the class index of each color into one channel: '
+        'mask[(rgb == color).all(-1)] = index',
     ),
     'mask-depth': Kind(
-        'masks with values that do not fit 8 bits; loading keeps the lowest 8',
+        'masks with values that do not fit 8 bits, which loading truncates',
         'Number the classes from 0 to 254 and save the mask with 8 bits',
     ),
     'mask-lossy': Kind(
-        'masks in a format that changes the labels',
-        'Make the mask again as PNG: JPEG blurs the borders between labels',
+        'masks with lossy compression',
+        'Make the mask again as PNG: JPEG changes labels',
     ),
     'mask-labels': Kind(
-        'labels that are no class',
-        "Mend the mask, or list the value in the dataset's void_labels "
+        'mask labels out of range',
+        "Correct the mask, or add the value to the dataset's void_labels "
         '(SegmentationDataset)',
     ),
     'mask-binary': Kind(
@@ -84,50 +84,50 @@ KINDS: dict[str, Kind] = {
         'save the masks with 0 and 1',
     ),
     'label-range': Kind(
-        'images whose label is no class',
+        'image labels out of range',
         "Correct ann_file, or name all classes in the dataset's metainfo",
     ),
     'class-folder-unnamed': Kind(
-        'folders that are no class of the config',
-        'Name the folder in classes, or move it away',
+        'folders that are not a class of the config',
+        'Add the name of the folder to classes, or move the folder away',
     ),
     'class-without-folder': Kind(
-        'classes of the config without folder',
-        'Make the folder, or remove the name from classes',
+        'classes without a folder',
+        'Create the folder, or remove the name from classes',
     ),
     'class-order': Kind(
         'classes in another order than their folders',
         'Sort the names in classes: labels follow the sorted folders',
     ),
     'class-absent': Kind(
-        'classes that never occur', 'Add samples of the class, or remove it'
+        'classes that never occur', 'Add samples of the class, or remove the class'
     ),
     'duplicate': Kind(
-        'images of training in an evaluation split',
+        'training images in an evaluation split',
         'Keep the image in one of the splits',
     ),
     'label-map-missing': Kind(
-        'images without label map', 'Make it with tools/generate_token_labels.py'
+        'images without a label map', 'Generate it with tools/generate_token_labels.py'
     ),
     'label-map-broken': Kind(
-        'broken label maps', 'Make it again with tools/generate_token_labels.py'
+        'broken label maps', 'Generate it again with tools/generate_token_labels.py'
     ),
     'label-map-classes': Kind(
-        'label maps of other classes',
-        "Make the maps with an annotator of the dataset's classes",
+        'label maps with classes that the dataset does not have',
+        "Generate the maps with an annotator of the dataset's classes",
     ),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one file, folder or class.
+    """One fault of one file, folder or class.
 
     Attributes:
         kind: A key of :data:`KINDS`.
-        file: The file, or what else is at fault.
+        file: The path, or what else is at fault.
         value: What was found there.
-        remedy: One sentence without its full stop, by default the kind's.
+        remedy: What to do, one sentence without its full stop. By default the kind's.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Checks of one mask, for the guards of training and for the doctor."""
+"""Checks of one mask, for training and for ``tools/check_dataset.py``."""
 
 from collections.abc import Mapping
 
@@ -7,40 +7,41 @@ import numpy as np
 
 from volo.errors import some
 
-from .checks import Loading, read_file
+from .checks import LoadedSize, Loading, read_file
 from .findings import KINDS, Finding
 
 
 def read_mask(path: str, image: str) -> bytes | Finding:
-    """Return the bytes of a mask, or why there are none.
+    """Return the content of a mask file, or why it cannot be read.
 
     Args:
-        path: Of the mask.
+        path: Path of the mask.
         image: Path of its image.
     """
     content = read_file(path)
     if isinstance(content, Finding) and content.kind == 'file-missing':
-        return Finding('mask-missing', path, f'no such file, the mask of {image}')
+        return Finding(
+            'mask-missing', path, f'no such file, needed as the mask of {image}'
+        )
     return content
 
 
 def decode_mask(path: str, content: bytes, loading: Loading) -> np.ndarray | Finding:
-    """Decode a mask as the pipeline does, but for the cast to 8 bits."""
+    """Decode a mask as the pipeline does, without its cast to 8 bits."""
     try:
         array = mmcv.imfrombytes(
             content, flag='unchanged', backend=loading.mask_backend
         )
-    except Exception as error:  # decoders raise whatever they run into
+    except Exception as error:  # decoders raise whatever their parsers run into
         return Finding('file-broken', path, f'broken image ({error})')
     if array is None:
-        return Finding(
-            'file-broken', path, f'broken image (not for {loading.mask_backend})'
-        )
+        reason = f'{loading.mask_backend} cannot decode it'
+        return Finding('file-broken', path, f'broken image ({reason})')
     return array.squeeze()
 
 
 def mask_depth_finding(path: str, mask: np.ndarray) -> Finding | None:
-    """Find values of a raw mask (H, W) that change when they are cast to 8 bits."""
+    """Find values of a decoded mask (H, W) that a cast to 8 bits changes."""
     with np.errstate(invalid='ignore'):  # NaN is found too
         changed = mask[mask.astype(np.uint8) != mask]
     if not changed.size:
@@ -51,44 +52,64 @@ def mask_depth_finding(path: str, mask: np.ndarray) -> Finding | None:
 
 
 def shape_finding(
-    path: str,
-    mask: np.ndarray,
-    image: str,
-    size: tuple[int, int],
-    orientation: int = 1,
+    path: str, mask: np.ndarray, image: str, size: LoadedSize
 ) -> Finding | None:
-    """Compare a mask with the size of its image.
+    """Compare the shape of a mask with the size of its image.
 
     Args:
-        path: Of the mask.
-        mask: (H, W), or with channels (H, W, C).
+        path: Path of the mask.
+        mask: Decoded mask, (H, W) or, with channels, (H, W, C).
         image: Path of the image.
-        size: Height and width of the image as it is loaded.
-        orientation: By which EXIF has turned the image; 1 if it has not.
+        size: Size of the image.
     """
+    height, width, orientation, rotated = size
     axes = '(height, width)' if mask.ndim == 2 else '(height, width, channels)'
     text = (
-        f'the mask has shape {mask.shape} {axes}, its image {image} is '
-        f'{size[0]}x{size[1]}'
+        f'the mask has shape {mask.shape} {axes}, its image {image} is {height}x{width}'
     )
     if mask.ndim == 3:
         gray = (mask[..., :3] == mask[..., :1]).all()
-        remedy = 'All channels are equal: save mask[..., 0] alone' if gray else ''
+        remedy = 'All channels are equal: save mask[..., 0] only' if gray else ''
         return Finding('mask-channels', path, text, remedy)
-    if mask.shape == size:
+    if mask.shape == (height, width):
         return None
-    if orientation == 1:
-        return Finding('mask-size', path, text)
-    return Finding(
-        'mask-size',
-        path,
-        f'{text}, turned by its EXIF orientation {orientation}',
-        'Save the image upright (ImageOps.exif_transpose), or turn the mask',
-    )
+    if rotated:
+        return Finding(
+            'mask-size',
+            path,
+            f'{text}, rotated by its EXIF orientation {orientation}',
+            'Save the image upright (ImageOps.exif_transpose), or rotate the mask',
+        )
+    if orientation >= 5 and mask.shape == (width, height):
+        return Finding(
+            'mask-size',
+            path,
+            f'{text}, since loading ignores its EXIF orientation {orientation}',
+            'Save the image upright (ImageOps.exif_transpose), or set '
+            "color_type='color' in LoadImageFromFile",
+        )
+    return Finding('mask-size', path, text)
+
+
+def orientation_finding(path: str, image: str, size: LoadedSize) -> Finding | None:
+    """Find an EXIF orientation that may apply to the mask or not.
+
+    Args:
+        path: Path of the mask.
+        image: Path of the image.
+        size: Size of the image, which the mask has too.
+    """
+    height, width, orientation, rotated = size
+    # Otherwise the sizes show that the mask fits the image as it is loaded.
+    if orientation in (2, 3, 4) or (orientation != 1 and height == width):
+        does = 'applies' if rotated else 'ignores'
+        text = f'EXIF orientation {orientation}, which loading {does}; its mask: {path}'
+        return Finding('image-orientation', image, text)
+    return None
 
 
 def label_table(info: Mapping) -> np.ndarray:
-    """Return the label that each value of a mask (256,) is loaded as, uint8 (256,).
+    """Return the label that each mask value is loaded as, uint8 (256,).
 
     Args:
         info: What the dataset knows of a sample: ``reduce_zero_label`` and
@@ -107,10 +128,10 @@ def label_finding(path: str, counts: np.ndarray, info: Mapping) -> Finding | Non
     """Find labels that are neither a class nor ignored.
 
     Args:
-        path: Of the mask.
-        counts: How many pixels have each label after loading, (256,).
-        info: What the dataset knows of the sample: ``num_classes``,
-            ``ignore_index`` and what :func:`label_table` takes.
+        path: Path of the mask.
+        counts: Number of pixels of each label after loading, (256,).
+        info: What the dataset knows of the sample: ``num_classes``, ``ignore_index``
+            and what :func:`label_table` takes.
     """
     num_classes, ignore_index = info['num_classes'], info['ignore_index']
     labels = np.flatnonzero(counts)
@@ -118,12 +139,12 @@ def label_finding(path: str, counts: np.ndarray, info: Mapping) -> Finding | Non
     if not labels.size:
         return None
     values = np.flatnonzero(np.isin(label_table(info), labels)).tolist()
-    renamed = '' if values == labels.tolist() else f' (in the file: {some(values, 8)})'
+    in_file = '' if values == labels.tolist() else f' (in the file: {some(values, 8)})'
     word = 'label' if len(labels) == 1 else 'labels'
     return Finding(
         'mask-labels',
         path,
-        f'{word} {some(labels.tolist(), 8)} on {counts[labels].sum()} pixels{renamed}, '
+        f'{word} {some(labels.tolist(), 8)} on {counts[labels].sum()} pixels{in_file}, '
         f'but there are {num_classes} classes (0 to {num_classes - 1}) and '
         f'{ignore_index} means ignored',
         KINDS['mask-binary'].remedy if values == [255] else '',

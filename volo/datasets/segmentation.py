@@ -1,6 +1,7 @@
 """Datasets of images and masks."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset, CityscapesDataset
@@ -11,7 +12,7 @@ from .checked import ChecksFiles
 
 
 class _ChecksMasks(ChecksFiles):
-    """Tells the pipeline what labels a mask may hold."""
+    """Mixin that tells ``CheckSegmentationSample`` which labels a mask may hold."""
 
     def get_data_info(self, idx: int) -> dict:
         info = super().get_data_info(idx)
@@ -22,13 +23,13 @@ class _ChecksMasks(ChecksFiles):
 
 @DATASETS.register_module()
 class SegmentationDataset(_ChecksMasks, BaseSegDataset):
-    """Any folder of images with a folder of masks of the same names.
+    """A folder of images and a folder of masks with the same names.
 
     Args:
-        void_labels: Values in the masks that stand for "not labelled"; they become
-            ``ignore_index``, which is also 255 unless told otherwise.
-        label_map: Labels by the values in the masks that stand for them, such as
-            ``{255: 1}`` for masks of black and white. Other values are labels already.
+        void_labels: Mask values that mean "not labeled". They become
+            ``ignore_index``, 255 by default.
+        label_map: Labels by mask value, such as ``{255: 1}`` for masks of 0 and 255.
+            Other values are labels already.
         kwargs: As in mmseg's ``BaseSegDataset``: ``data_root``, ``data_prefix``,
             ``img_suffix``, ``seg_map_suffix``, ``metainfo`` with ``classes`` and
             ``palette``, ``pipeline`` and so on.
@@ -38,9 +39,9 @@ class SegmentationDataset(_ChecksMasks, BaseSegDataset):
         self,
         void_labels: Sequence[int] = (),
         label_map: Mapping[int, int] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
-        # mmseg's own label_map is of the classes in METAINFO, of which there are none.
+        # mmseg's own label_map needs classes in METAINFO, which this class lacks.
         self._given_map = dict(label_map or {})
         self.void_labels = tuple(void_labels)
         super().__init__(**kwargs)
@@ -49,12 +50,12 @@ class SegmentationDataset(_ChecksMasks, BaseSegDataset):
         """List images and masks.
 
         Raises:
-            ConfigError: There are no classes.
+            ConfigError: ``metainfo`` has no classes.
         """
         if not self.metainfo.get('classes'):
             raise ConfigError(
-                f'{type(self).__name__} of {self.data_root}: it has no classes. Name '
-                'them: metainfo=dict(classes=(...), palette=[...])'
+                f'{type(self).__name__} of {self.data_root} has no classes. Name them: '
+                'metainfo=dict(classes=(...), palette=[...])'
             )
         samples = super().load_data_list()
         void_map = dict.fromkeys(self.void_labels, self.ignore_index)

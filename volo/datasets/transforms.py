@@ -1,4 +1,4 @@
-"""Transforms of our own."""
+"""Transforms that check a loaded sample."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -6,15 +6,16 @@ from mmengine.registry import TRANSFORMS
 
 from volo.errors import DataError
 
+from .checks import LoadedSize
 from .masks import label_finding, shape_finding
 
 
 @TRANSFORMS.register_module()
 class CheckSegmentationSample(BaseTransform):
-    """Refuse a mask that does not belong to its image, right after both are loaded.
+    """Check that a mask fits its image and the classes, right after loading.
 
-    Otherwise a label out of range ends in an assertion of a GPU kernel that names
-    nothing, and a mask of another size is accepted silently. Samples without a mask
+    Without it, a label out of range ends in an assertion of a GPU kernel that names no
+    file, and a mask of another size is accepted silently. Samples without a mask
     (inference) pass.
     """
 
@@ -22,18 +23,18 @@ class CheckSegmentationSample(BaseTransform):
         """Check ``gt_seg_map`` (H, W) against ``ori_shape`` and the classes.
 
         Raises:
-            DataError: Another size than the image's, or a label out of range.
+            DataError: The mask has another size than the image, or a label is out of
+                range.
         """
         mask = results.get('gt_seg_map')
         if mask is None:
             return results
         path = results['seg_map_path']
-        finding = shape_finding(
-            path, mask, results['img_path'], tuple(results['ori_shape'])
-        )
+        size = LoadedSize(*results['ori_shape'])
+        finding = shape_finding(path, mask, results['img_path'], size)
         num_classes = results.get('num_classes')
         if finding is None and num_classes is not None:
-            # Counting takes ten times as long: only for what is out of range.
+            # Counting all pixels would take ten times as long.
             bad = mask[(mask >= num_classes) & (mask != results['ignore_index'])]
             if bad.size:
                 counts = np.bincount(bad, minlength=256)

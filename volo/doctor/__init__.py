@@ -1,1 +1,1 @@
-"""Examine a dataset: every file, every label, every folder."""
+"""Check a dataset before training: every file, label and folder."""

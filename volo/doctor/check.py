@@ -1,8 +1,8 @@
-"""Walks all splits of a config before a training, and collects what is wrong."""
+"""Check all datasets of a config."""
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from mmengine.config import Config
@@ -26,14 +26,14 @@ SPLITS = ('train', 'val', 'test')
 
 @dataclasses.dataclass
 class SplitReport:
-    """What a split holds.
+    """Findings and statistics of a split.
 
     Attributes:
         name: ``train``, ``val`` or ``test``.
-        note: What to know about it beside the findings.
+        note: A remark for the report.
         size: Number of samples.
-        findings: What is wrong with it.
-        counts: How often its classes occur; None where nothing could be counted.
+        findings: Everything that is wrong with the split.
+        counts: Frequencies of the classes; None if the classes are unknown.
     """
 
     name: str
@@ -46,15 +46,15 @@ class SplitReport:
 def check_config(
     cfg: Config, splits: Sequence[str] = SPLITS, workers: int = 0
 ) -> list[SplitReport]:
-    """Check the files of a config's datasets; nothing is trained or written.
+    """Check every file of a config's datasets. Nothing is written.
 
     Args:
         cfg: From :func:`volo.engine.launch.load_config`.
-        splits: Which to check; those that the config does not have are left out.
-        workers: Number of processes beside this one; 0 for none.
+        splits: Splits to check. Those that the config does not have are ignored.
+        workers: Number of worker processes; 0 checks in this process.
 
     Raises:
-        ConfigError: The config has none of the splits, or cannot be built.
+        ConfigError: The config has none of the splits, or a dataset cannot be built.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     reports, parts = _open_splits(cfg, splits)
@@ -70,8 +70,7 @@ def check_config(
         for part in parts:
             bar = progress.add_task(part.split, total=len(part))
             samples = progress.track(check_samples(part, workers), task_id=bar)
-            files = _check_part(part, samples, by_name[part.split])
-            images[part.split] += files
+            images[part.split] += _check_part(part, samples, by_name[part.split])
     for report in reports:
         if report.name != 'train':
             report.findings += _duplicates(images.get('train', ()), images[report.name])
@@ -108,15 +107,18 @@ def _open_splits(
 
 
 def _same_files(loader: dict, other: dict | None) -> bool:
-    keep = [
+    """Return whether two loaders have the same dataset, whatever the pipeline."""
+    if not other:
+        return False
+    own, others = (
         {key: value for key, value in one['dataset'].items() if key != 'pipeline'}
-        for one in (loader, other or {'dataset': {}})
-    ]
-    return keep[0] == keep[1]
+        for one in (loader, other)
+    )
+    return own == others
 
 
 def _leaves(node: dict) -> Iterator[dict]:
-    """Yield the configs of the datasets inside of wrappers, such as RepeatDataset."""
+    """Yield the configs of the datasets inside wrappers such as RepeatDataset."""
     if 'datasets' in node:
         for child in node['datasets']:
             yield from _leaves(child)
@@ -127,7 +129,7 @@ def _leaves(node: dict) -> Iterator[dict]:
 
 
 def _build(split: str, node: dict) -> tuple[Part, list[Finding]]:
-    """List the samples of a dataset; an empty one is a finding, no error."""
+    """List the samples of a dataset. An empty dataset is a finding, not an error."""
     dataset = DATASETS.build({**node, 'lazy_init': True})
     label_root = None
     if isinstance(dataset, TokenLabelDataset):
@@ -139,7 +141,7 @@ def _build(split: str, node: dict) -> tuple[Part, list[Finding]]:
     try:
         dataset.full_init()
         part.size = len(dataset)
-    except Exception as error:  # whatever the dataset's own code meets
+    except Exception as error:  # from any library's dataset
         findings.append(Finding('split-empty', f'{split} split', str(error)))
     else:
         if not part.size:
@@ -164,12 +166,12 @@ def _build(split: str, node: dict) -> tuple[Part, list[Finding]]:
 
 
 def _check_part(
-    part: Part, samples: Iterator[SampleReport], report: SplitReport
+    part: Part, samples: Iterable[SampleReport], report: SplitReport
 ) -> list[tuple[str, bytes]]:
-    """Add a dataset's samples to a split's report.
+    """Add the samples of a dataset to the report of its split.
 
     Returns:
-        Path and digest of every image that could be read.
+        Path and digest of every readable image.
     """
     if report.counts is None and part.classes:
         report.counts = ClassCounts(part.classes)
@@ -184,7 +186,7 @@ def _check_part(
         if sample.digest:
             files.append((sample.path, sample.digest))
         elif not sample.path:
-            report.note = 'images in memory: there are no files to check'
+            report.note = 'images in memory: no files to check'
     if masks and values[255] and not values[1:255].any() and len(part.classes) > 1:
         info = part.info(0)
         if label_table(info)[255] == info['ignore_index']:
@@ -201,7 +203,7 @@ def _check_part(
 def _duplicates(
     train: Sequence[tuple[str, bytes]], other: Sequence[tuple[str, bytes]]
 ) -> Iterator[Finding]:
-    """Yield the images of a split that are training images too."""
+    """Yield the images of a split that are also training images."""
     by_path = {os.path.realpath(path) for path, _ in train}
     by_digest = {digest: path for path, digest in train}
     for path, digest in other:

@@ -1,4 +1,4 @@
-"""Checks of folders: what a dataset does not list, and what its classes are called."""
+"""Checks of folders: files that no dataset lists, and names of class folders."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ from .samples import Part
 
 
 def unlisted_findings(parts: Sequence[Part]) -> Iterator[tuple[str, Finding]]:
-    """Find images and masks in the folders that no dataset lists.
+    """Find images and masks in the datasets' folders that no dataset lists.
 
     Args:
-        parts: Of all splits: what one of them leaves out may belong to another.
+        parts: Datasets of all splits, since splits may share a folder.
 
     Yields:
-        The split and the finding.
+        Name of the split, and the finding.
     """
-    listed = set()
+    listed: set[str] = set()
     for part in parts:
         for index in range(len(part)):
             info = part.dataset.get_data_info(index)
@@ -41,12 +41,13 @@ def unlisted_findings(parts: Sequence[Part]) -> Iterator[tuple[str, Finding]]:
 
 
 def _takes_whole_folder(dataset: BaseDataset) -> bool:
-    """Return whether a dataset means to list all that is in its folders."""
-    chosen = dataset.ann_file and not os.path.isdir(dataset.ann_file)
-    return not (chosen or dataset._indices is not None or dataset.filter_cfg)
+    """Return whether a dataset is meant to list everything in its folders."""
+    selected = dataset.ann_file and not os.path.isdir(dataset.ann_file)
+    return not (selected or dataset._indices is not None or dataset.filter_cfg)
 
 
 def _files(folder: str) -> Iterator[str]:
+    """Yield the files below a folder, in order and without hidden ones."""
     for root, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
             if not name.startswith('.'):
@@ -54,6 +55,7 @@ def _files(folder: str) -> Iterator[str]:
 
 
 def _left_out(dataset: BaseDataset, listed: set[str]) -> Iterator[Finding]:
+    """Yield the images in a dataset's folder that are not listed."""
     folder = dataset.data_prefix.get('img_path')
     if isinstance(dataset, BaseSegDataset):
         suffixes = (Path(f'x{dataset.img_suffix}').suffix,)
@@ -68,13 +70,14 @@ def _left_out(dataset: BaseDataset, listed: set[str]) -> Iterator[Finding]:
         text = f'not listed: the dataset takes {", ".join(suffixes)}'
         if isinstance(dataset, CustomDataset):
             if suffix.lower() in suffixes:
-                text = 'not listed: it is in no class folder'
+                text = 'not listed: it is not in a class folder'
             yield Finding('image-left-out', path, text)
         elif suffix not in suffixes:
             yield Finding('image-left-out', path, text)
 
 
 def _orphans(part: Part, listed: set[str]) -> Iterator[Finding]:
+    """Yield the masks in a dataset's folder that no image belongs to."""
     dataset = part.dataset
     folder = dataset.data_prefix.get('seg_map_path')
     if not folder or not len(part) or not isinstance(dataset, BaseSegDataset):
@@ -88,11 +91,11 @@ def _orphans(part: Part, listed: set[str]) -> Iterator[Finding]:
 
 
 def class_folder_findings(dataset: BaseDataset) -> list[Finding]:
-    """Compare the classes of a config with the folders they are read from.
+    """Compare the classes of a config with the class folders.
 
-    Labels follow the sorted folders, whatever the classes are called. Names that have
-    nothing in common with the folders, such as ImageNet's, are taken for a translation
-    of them if there are as many.
+    Labels follow the sorted folders, whatever the names in ``classes``. If there are as
+    many names as folders and none is the same, such as ImageNet's names for its
+    folders, the names are taken for a translation.
     """
     if not isinstance(dataset, CustomDataset) or not dataset.with_label:
         return []
@@ -105,8 +108,8 @@ def class_folder_findings(dataset: BaseDataset) -> list[Finding]:
     if folders == sorted(named):
         label = next(i for i, name in enumerate(named) if name != folders[i])
         text = (
-            f'label {label} is the folder {folders[label]}, but the {label + 1}. name '
-            f'in classes is {named[label]}'
+            f'label {label} is the folder {folders[label]}, but classes[{label}] is '
+            f'{named[label]}'
         )
         return [Finding('class-order', folder, text)]
     unnamed = [name for name in folders if name not in named]

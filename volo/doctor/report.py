@@ -1,4 +1,4 @@
-"""The doctor's report: a text for people and a dict for programs."""
+"""Reports of a dataset check: text for people, a dict for programs."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from volo.datasets.findings import KINDS
 
 from .check import SplitReport
 
-#: So many files of a kind are named in the text; all of them are in the JSON report.
+#: Files that the text names per kind. The JSON report has all of them.
 FILES_SHOWN = 3
-#: Longer lists of classes are cut to the rarest in the text.
+#: Classes that the text lists per split, the rarest ones. The JSON report has all.
 CLASSES_SHOWN = 40
 
 
 def report_text(reports: Sequence[SplitReport]) -> str:
-    """Return the findings by kind, then how often the classes occur."""
+    """Return the findings by kind, then the class frequencies of every split."""
     lines = []
     for report in reports:
         note = f' ({report.note})' if report.note else ''
@@ -38,7 +38,7 @@ def report_text(reports: Sequence[SplitReport]) -> str:
 
 
 def _class_lines(report: SplitReport) -> list[str]:
-    """Return a table of a split's classes, with weights for the training split."""
+    """Return a table of a split's classes, for ``train`` with weights."""
     if report.counts is None or not report.counts.counts.any():
         return []
     unit, rows = report.counts.unit, report.counts.rows()
@@ -57,8 +57,8 @@ def _class_lines(report: SplitReport) -> list[str]:
         lines.append(line)
     if report.name == 'train':
         lines.append(
-            '  Weights by median frequency balancing (Eigen and Fergus, 2015); a rare '
-            "class's may be too large to train with."
+            '  Weights: median frequency balancing (Eigen and Fergus, 2015). Those of '
+            'very rare classes may be too large for stable training.'
         )
         if len(rows) <= CLASSES_SHOWN:
             weights = ', '.join(f'{row["weight"] or 0:.3f}' for row in rows)
@@ -67,11 +67,11 @@ def _class_lines(report: SplitReport) -> list[str]:
 
 
 def report_dict(config: str, reports: Sequence[SplitReport]) -> dict[str, object]:
-    """Return all of it, ready for JSON.
+    """Return the whole report, ready for JSON.
 
     Args:
         config: Path of the config.
-        reports: Of its splits.
+        reports: Reports of its splits.
     """
     return {
         'config': config,

@@ -1,4 +1,4 @@
-"""All checks of one sample, and many samples at a time."""
+"""Checks of the samples of a dataset."""
 
 import dataclasses
 import hashlib
@@ -9,10 +9,11 @@ import torch.utils.data
 from mmengine.dataset import BaseDataset
 
 from volo.datasets.checks import (
+    LoadedSize,
     Loading,
     decoding_finding,
     image_findings,
-    image_size,
+    loaded_size,
     read_file,
 )
 from volo.datasets.findings import Finding
@@ -21,6 +22,7 @@ from volo.datasets.masks import (
     label_finding,
     label_table,
     mask_depth_finding,
+    orientation_finding,
     read_mask,
     shape_finding,
 )
@@ -31,15 +33,15 @@ from volo.token_label.packed import PackedLabelMaps
 
 @dataclasses.dataclass(frozen=True)
 class SampleReport:
-    """What one sample holds.
+    """Findings and statistics of one sample.
 
     Attributes:
-        path: Of the image; '' where the dataset has it in memory.
-        findings: What is wrong with it.
-        digest: Hash of the image's bytes; b'' where there are none.
-        labels: Classes of the image; () for masks.
-        values: Which values are in the mask's file, boolean (256,).
-        counts: How many pixels have each label after loading, (256,).
+        path: Path of the image; '' if the dataset holds it in memory.
+        findings: Everything that is wrong with the sample.
+        digest: Hash of the image file; b'' if it cannot be read.
+        labels: Labels of the image; () if it has a mask instead.
+        values: Which values occur in the mask file, boolean (256,).
+        counts: Number of pixels of each label after loading, (256,).
     """
 
     path: str
@@ -52,14 +54,14 @@ class SampleReport:
 
 @dataclasses.dataclass
 class Part(torch.utils.data.Dataset):
-    """One of the datasets of a split.
+    """A dataset of a split; its items are the reports of its samples.
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
-        dataset: It is never asked for samples, only for what it knows of them.
+        dataset: The dataset. Its pipeline never runs.
         size: Number of samples.
-        label_maps: Of a ``TokenLabelDataset``.
-        maps_needed: An image without label map is wrong.
+        label_maps: Label maps of a ``TokenLabelDataset``.
+        maps_needed: Whether every image must have a label map.
     """
 
     split: str
@@ -70,7 +72,7 @@ class Part(torch.utils.data.Dataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names in label order."""
+        """Names of the classes in label order."""
         return tuple(self.dataset.metainfo.get('classes') or ())
 
     def info(self, index: int) -> dict:
@@ -87,12 +89,15 @@ class Part(torch.utils.data.Dataset):
         info = self.info(index)
         report = check_sample(info, Loading.of(self.dataset))
         if self.label_maps is not None:
-            finding = self._label_map_finding(info)
-            report.findings.extend([finding] if finding else [])
+            finding = self._label_map_finding(info, self.label_maps)
+            if finding:
+                report.findings.append(finding)
         return report
 
-    def _label_map_finding(self, info: Mapping) -> Finding | None:
-        image, store = info['img_path'], self.label_maps
+    def _label_map_finding(
+        self, info: Mapping, store: LabelMapFolder | PackedLabelMaps
+    ) -> Finding | None:
+        image = info['img_path']
         key = label_key(image, self.dataset.data_prefix['img_path'])
         path = store.path(key) if isinstance(store, LabelMapFolder) else str(store.root)
         try:
@@ -124,7 +129,7 @@ def check_samples(part: Part, workers: int) -> Iterator[SampleReport]:
 
     Args:
         part: The dataset.
-        workers: Number of processes beside this one; 0 for none.
+        workers: Number of worker processes; 0 checks in this process.
     """
     batches = torch.utils.data.DataLoader(
         part, batch_size=8, num_workers=workers, collate_fn=list
@@ -137,8 +142,8 @@ def check_sample(info: Mapping, loading: Loading) -> SampleReport:
     """Check the image of a sample, its mask and its label.
 
     Args:
-        info: What the dataset knows of it, with ``num_classes``.
-        loading: Of the dataset.
+        info: What the dataset knows of the sample, with ``num_classes``.
+        loading: How the dataset reads its files.
     """
     path, mask = info.get('img_path') or '', info.get('seg_map_path')
     findings, labels = [], ()
@@ -158,7 +163,7 @@ def check_sample(info: Mapping, loading: Loading) -> SampleReport:
             findings.append(broken)
         else:
             findings += image_findings(path, content, loading)
-            size = image_size(content, loading)
+            size = loaded_size(content, loading)
     if not mask:
         return SampleReport(path, findings, digest, labels)
     found, values, counts = _check_mask(mask, size, info, loading)
@@ -183,15 +188,15 @@ def _range_findings(
 
 
 def _check_mask(
-    path: str, size: tuple[int, int, int] | None, info: Mapping, loading: Loading
+    path: str, size: LoadedSize | None, info: Mapping, loading: Loading
 ) -> tuple[list[Finding], np.ndarray | None, np.ndarray | None]:
-    """Return findings, values and counts, see :class:`SampleReport`.
+    """Return findings, values and counts as in :class:`SampleReport`.
 
     Args:
-        path: Of the mask.
-        size: Height, width and EXIF orientation of its image, if that is whole.
+        path: Path of the mask.
+        size: Size of its image; None if the image is broken.
         info: What the dataset knows of the sample.
-        loading: Of the dataset.
+        loading: How the dataset reads its files.
     """
     image = info['img_path']
     content = read_mask(path, image)
@@ -204,23 +209,20 @@ def _check_mask(
     if content.startswith(b'\xff\xd8'):
         findings.append(Finding('mask-lossy', path, 'the mask is a JPEG'))
     if size:
-        height, width, orientation = size
-        shape = shape_finding(path, array, image, (height, width), orientation)
-        if shape:
-            findings.append(shape)
-        elif orientation in (2, 3, 4) or (orientation != 1 and height == width):
-            # Otherwise the sizes show that the mask is of the turned image.
-            text = f'EXIF orientation {orientation}; its mask is {path}'
-            findings.append(Finding('image-orientation', image, text))
+        mismatch = shape_finding(path, array, image, size) or orientation_finding(
+            path, image, size
+        )
+        if mismatch:
+            findings.append(mismatch)
     deep = mask_depth_finding(path, array)
     if deep:
         findings.append(deep)
     if deep or array.ndim != 2:
         return findings, None, None
-    of_values = np.bincount(array.astype(np.uint8).ravel(), minlength=256)
+    per_value = np.bincount(array.astype(np.uint8).ravel(), minlength=256)
     counts = np.zeros(256, np.int64)
-    np.add.at(counts, label_table(info), of_values)
+    np.add.at(counts, label_table(info), per_value)
     labels = label_finding(path, counts, info) if info['num_classes'] else None
     if labels:
         findings.append(labels)
-    return findings, of_values > 0, counts
+    return findings, per_value > 0, counts

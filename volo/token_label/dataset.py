@@ -1,4 +1,4 @@
-"""A dataset of images together with their label maps."""
+"""A dataset of images and their label maps."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmpretrain.datasets.transforms import PackInputs
 
-from volo.datasets.streams import DrawsByPlace, seed_for
+from volo.datasets.streams import SeededByPosition, seed_for
 from volo.errors import ConfigError, MissingLabelMapError
 
 from .geometry import GEOMETRY_KEY, StartGeometry, track
@@ -22,17 +22,18 @@ TOKEN_LABEL_KEY = 'token_label'
 
 @dataclasses.dataclass(frozen=True)
 class TokenLabel:
-    """A label map, and which part of it an augmented image shows.
+    """A label map, and the part of it that an augmented image shows.
 
-    Arrays, not tensors: the few kilobytes travel faster from a worker so.
+    The fields are arrays, not tensors: a worker sends a few kilobytes faster that way.
 
     Attributes:
-        scores: As in :class:`volo.token_label.LabelMap`, shape (k, h, w).
-        classes: Shape (k, h, w).
-        matrix: From fractions of the augmented image to fractions of the whole
-            image, shape (3, 3).
-        frames: From there to fractions of images that its pixels must lie in, shape
-            (n, 3, 3): see :class:`volo.token_label.geometry.Geometry`.
+        scores: Scores of the label map, shape (k, h, w): see
+            :class:`volo.token_label.LabelMap`.
+        classes: Its classes, shape (k, h, w).
+        matrix: From fractions of the augmented image to fractions of the whole image,
+            shape (3, 3): see :class:`volo.token_label.geometry.Geometry`.
+        frames: From fractions of the augmented image to fractions of the images that
+            its pixels must lie in, shape (n, 3, 3).
     """
 
     scores: np.ndarray
@@ -42,15 +43,15 @@ class TokenLabel:
 
 
 class LoadTokenLabel(BaseTransform):
-    """Adds an image's :class:`TokenLabel` to the results of a tracked pipeline.
+    """Add an image's :class:`TokenLabel` to the results of a tracked pipeline.
 
     Args:
-        img_prefix: Folder that images are named from.
-        skip_missing: Leave an image without a label map as it is.
+        img_prefix: Folder that the keys of label maps are relative to.
+        skip_missing: Leave the results of an image without a label map unchanged.
         transposed: Maps are stored as (2, k, w, h).
 
     Attributes:
-        label_maps: The store; to be set before the first sample.
+        label_maps: The store; set it before the first sample.
     """
 
     label_maps: LabelMapFolder | PackedLabelMaps
@@ -61,10 +62,11 @@ class LoadTokenLabel(BaseTransform):
         self.transposed = transposed
 
     def transform(self, results: dict) -> dict:
-        """Read the map of ``img_path``.
+        """Read the label map of ``img_path``.
 
         Raises:
-            DataError: It is broken, or missing and must not be.
+            MissingLabelMapError: There is no map, and ``skip_missing`` is false.
+            DataError: The map is broken.
         """
         try:
             label_map = self.label_maps.read(
@@ -74,42 +76,40 @@ class LoadTokenLabel(BaseTransform):
             if self.skip_missing:
                 return results
             raise MissingLabelMapError(
-                f"{error}; or set the dataset's missing='label' to train such "
-                'images on their labels alone'
+                f"{error}; or set missing='label' in the dataset to train images "
+                'without a map on their labels alone'
             ) from None
-        maps = (label_map.scores, label_map.classes)
+        scores, classes = label_map.scores, label_map.classes
         if self.transposed:
-            maps = (part.swapaxes(1, 2) for part in maps)
+            scores, classes = scores.swapaxes(1, 2), classes.swapaxes(1, 2)
         geometry = results[GEOMETRY_KEY]
         frames = np.array(geometry.frames).reshape(-1, 3, 3)
-        results[TOKEN_LABEL_KEY] = TokenLabel(*maps, geometry.matrix, frames)
+        results[TOKEN_LABEL_KEY] = TokenLabel(scores, classes, geometry.matrix, frames)
         return results
 
 
 @DATASETS.register_module()
-class TokenLabelDataset(DrawsByPlace):
-    """Puts label maps beside the images of any of mmpretrain's datasets.
+class TokenLabelDataset(SeededByPosition):
+    """Add label maps to the images of any mmpretrain dataset.
 
-    The pipeline stays as it is written for images alone. Its transforms are followed
-    (:func:`volo.token_label.geometry.track`), and what
-    :class:`volo.models.TokenLabelClassifier` needs is packed into the field
-    ``token_label`` of the data sample.
+    The pipeline needs no changes: its transforms are tracked
+    (:func:`volo.token_label.geometry.track`), and every data sample gets the field
+    ``token_label`` that :class:`volo.models.TokenLabelClassifier` reads.
 
     Args:
         dataset: The images; its pipeline ends in ``PackInputs``.
         label_root: The label maps: a folder of ``.pt`` files or a packed store, below
-            the dataset's ``data_root`` unless it is absolute. A map is named like its
+            the dataset's ``data_root`` unless it is absolute. A map has the path of its
             image below the dataset's ``img_path`` prefix.
         missing: ``'error'``, or ``'label'`` to train an image without a map on its
             label alone.
         transposed: Maps are stored with rows and columns exchanged.
-        published_axes: Read the transposed crop of the map, as the authors' code does
-            (it hands row and column to a crop that takes x and y). For reproducing
-            their numbers only: the targets do not fit the images then.
+        published_axes: Read the transposed crop of the map, as the authors' code does.
+            Only for reproducing their numbers: the targets then do not fit the images.
         lazy_init: Do not look for images and label maps yet.
 
     Raises:
-        ConfigError: The pipeline moves pixels in a way that cannot be followed.
+        ConfigError: The pipeline moves pixels in a way that cannot be tracked.
         DataError: There are no label maps at ``label_root``.
     """
 
@@ -123,7 +123,7 @@ class TokenLabelDataset(DrawsByPlace):
         lazy_init: bool = False,
     ) -> None:
         if missing not in ('error', 'label'):
-            raise ConfigError(f"missing is 'error' or 'label', got {missing!r}")
+            raise ConfigError(f"missing must be 'error' or 'label', not {missing!r}")
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dict(lazy_init=lazy_init) | dataset)
         self.dataset = dataset
@@ -140,7 +140,7 @@ class TokenLabelDataset(DrawsByPlace):
         *transforms, pack = pipeline.transforms
         if not isinstance(pack, PackInputs):
             raise ConfigError(
-                'a pipeline with token labels ends in PackInputs, not in '
+                'a pipeline with token labels must end in PackInputs, not in '
                 f'{type(pack).__name__}'
             )
         pack.algorithm_keys = (*pack.algorithm_keys, TOKEN_LABEL_KEY)
@@ -149,7 +149,7 @@ class TokenLabelDataset(DrawsByPlace):
 
     @property
     def metainfo(self) -> dict:
-        """The dataset's."""
+        """The metainfo of the images' dataset."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:
@@ -158,11 +158,11 @@ class TokenLabelDataset(DrawsByPlace):
         self._load.label_maps = open_label_maps(self.label_root)
 
     def get_data_info(self, idx: int) -> dict:
-        """Return what is known of a sample before its image is loaded."""
+        """Return the information on a sample that is known without its image."""
         return self.dataset.get_data_info(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Return the classes of a sample."""
+        """Return the class indices of a sample."""
         return self.dataset.get_cat_ids(idx)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Everything that is drawn in training depends on the seed and the place alone."""
+"""Make everything random in training depend on the seed and the position alone."""
 
 import logging
 
@@ -10,26 +10,26 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from volo.datasets.streams import ITERATIONS, DrawsByPlace, seed_generators
+from volo.datasets.streams import ITERATIONS, SeededByPosition, seed_generators
 
 
 @HOOKS.register_module()
 class RandomStreamsHook(Hook):
-    """Let a resumed run draw what it would have drawn.
+    """Make a resumed run draw the same random numbers as an uninterrupted one.
 
-    The generators of every process are set by (seed, iteration, rank) before each
-    iteration, so that drop path, MixToken and the like need no state of their own, and
-    the sampler starts where the checkpoint stands, in the middle of an epoch too. The
-    checkpoint says what the streams of all processes follow from.
+    Before each iteration, the random generators of every process are seeded by (seed,
+    iteration, rank), so that drop path, MixToken and the like need no saved state. The
+    sampler starts at the checkpoint's position, also within an epoch. The checkpoint
+    keeps the seed, the number of processes and their batch size.
 
-    The samples of a run are the same for other numbers of processes, as long as an
-    iteration has as many samples in all; else a warning says that they are not.
+    With another number of processes the samples are the same, as long as an iteration
+    has as many samples in total; a warning tells when the run is not exactly the same.
     """
 
     #: Before the hooks that may draw.
     priority = 'VERY_HIGH'
 
-    #: Where a checkpoint's ``meta`` has seed, processes and samples of each.
+    #: The key in a checkpoint's ``meta`` of seed, processes and batch size.
     META_KEY = 'random_streams'
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class RandomStreamsHook(Hook):
         self._resumed: dict = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what the streams were when the checkpoint was saved."""
+        """Keep the settings that the checkpoint was saved with."""
         self._resumed = (checkpoint.get('meta') or {}).get(self.META_KEY) or {}
 
     def before_train(self, runner: Runner) -> None:
-        """Agree on the seed: rank 0's, since others may have added their rank to it."""
+        """Agree on the seed of rank 0, since others may have added their rank to it."""
         seeds = [runner.seed]
         broadcast_object_list(seeds)
         loader = runner.train_dataloader
@@ -50,27 +50,23 @@ class RandomStreamsHook(Hook):
         )
         if hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seeds[0]
-        if not isinstance(loader.dataset, DrawsByPlace):
+        if not isinstance(loader.dataset, SeededByPosition):
             name = type(loader.dataset).__name__
-            print_log(
-                f'{name} augments as its workers happen to draw: resuming is not '
-                f"exact: dict(type='StreamDataset', dataset=dict(type='{name}', ...)) "
-                'mends it.',
-                logger='current',
-                level=logging.WARNING,
+            _warn(
+                f'The augmentation of {name} depends on the workers: resuming is not '
+                'exact. To make it exact, use '
+                f"dict(type='StreamDataset', dataset=dict(type='{name}', ...))."
             )
         if runner.iter and self._resumed not in ({}, self.streams):
-            print_log(
-                f'The checkpoint was trained with {self._resumed}, this run is with '
-                f'{self.streams}: it is not exactly the run that was interrupted.',
-                logger='current',
-                level=logging.WARNING,
+            _warn(
+                f'The checkpoint was trained with {self._resumed}, this run uses '
+                f'{self.streams}: it is not exactly the run that was interrupted.'
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Leave out what a resumed epoch has seen already.
+        """Skip the samples of the epoch that a resumed run has seen already.
 
-        An iteration-based loop does so itself.
+        Iteration-based loops skip them without help.
         """
         loader = runner.train_dataloader
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
@@ -81,24 +77,26 @@ class RandomStreamsHook(Hook):
         if hasattr(loader.sampler, 'skip'):
             loader.sampler.skip(done * loader.batch_size)
         else:
-            print_log(
+            _warn(
                 f'{type(loader.sampler).__name__} cannot start within an epoch: the '
-                f'first {done} batches are seen twice. StreamSampler can.',
-                logger='current',
-                level=logging.WARNING,
+                f'first {done} batches are seen twice. StreamSampler can.'
             )
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Set the generators of Python, numpy and torch, on all devices."""
+        """Seed the generators of Python, numpy and torch, on all devices."""
         seed = seed_generators(
             self.streams['seed'], ITERATIONS, runner.iter, get_rank()
         )
-        # Where there is no other device, this takes ten times as long.
+        # Ten times as slow as the rest, and needless without another device.
         if get_device() != 'cpu':
             torch.manual_seed(seed)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Say what the streams follow from."""
+        """Save the settings that the random numbers follow from."""
         checkpoint['meta'][self.META_KEY] = dict(self.streams)
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
