@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from volo.errors import ConfigError
+from volo.models import VOLO
 from volo.ops import backends, choose_backend, outlook_attention
-from volo.ops.backends import VARIABLE, find_obstacle
+from volo.ops.backends import BACKENDS, VARIABLE, find_obstacle, get_backend
 
 
 class OnGPU:
@@ -16,6 +17,11 @@ class OnGPU:
 def test_a_cpu_takes_windows_and_a_gpu_the_fused_one():
     assert choose_backend(torch.ones(1), 0.0) == ('windows', 'it is made for cpu')
     assert choose_backend(OnGPU, 0.0) == ('fused', 'it is made for cuda')
+
+
+def test_other_devices_take_the_reference():
+    value = torch.ones(1, device='meta')
+    assert choose_backend(value, 0.0) == ('reference', 'no other is made for meta')
 
 
 @pytest.mark.parametrize('value', [torch.ones(1), OnGPU])
@@ -39,6 +45,30 @@ def test_exports_are_of_the_reference(monkeypatch):
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
     name, reason = choose_backend(torch.ones(1), 0.0)
     assert name == 'reference' and 'exported' in reason
+    name, reason = choose_backend(OnGPU, 0.0)
+    assert name == 'reference' and 'exported' in reason
+
+
+def test_a_traced_backbone_equals_the_eager_one():
+    torch.manual_seed(0)
+    backbone = VOLO(arch='tiny', out_indices=(0, 3)).eval()
+    image = torch.rand(1, 3, 40, 56)
+    with torch.no_grad():
+        traced = torch.jit.trace(backbone, image)
+        other = torch.rand_like(image)
+        torch.testing.assert_close(traced(other), backbone(other))
+
+
+def test_a_backend_is_one_row(monkeypatch):
+    row = backends.Backend(
+        lambda value: 'exports' if backends.is_exporting() else '',
+        lambda value, dropout_p: '',
+        lambda: get_backend('reference'),
+    )
+    monkeypatch.setitem(BACKENDS, 'slices', row)
+    assert choose_backend(torch.ones(1), 0.0)[0] == 'windows'
+    monkeypatch.setattr(torch.jit, 'is_tracing', lambda: True)
+    assert choose_backend(torch.ones(1), 0.0) == ('slices', 'it is made for exports')
 
 
 def test_a_backend_that_is_named_runs_or_is_refused(monkeypatch):

@@ -1,4 +1,4 @@
-"""Outlook attention as a pure function, and what computes it."""
+"""Outlook attention as a pure function, and its backends."""
 
 from .backends import choose_backend
 from .outlook_attention import outlook_attention

@@ -1,70 +1,85 @@
-"""Which implementation of outlook attention runs, and why."""
+"""The implementations of outlook attention, and which of them runs.
 
+A new backend is a function with the signature of :class:`Compute` and one row in
+:data:`BACKENDS`.
+"""
+
+import dataclasses
 import functools
 import importlib.util
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from mmengine.logging import print_log
 
-from volo.errors import ConfigError
+from volo.errors import ConfigError, did_you_mean
 
 from .reference import reference_outlook_attention
 from .windows import window_outlook_attention
 
-#: ``reference`` is the definition, ``windows`` plain PyTorch for CPUs, ``fused``
-#: Triton for GPUs.
-BACKENDS = ('reference', 'windows', 'fused')
-
-#: Names a backend for every call, in the place of the choice made here.
+#: Environment variable that names the backend of every call.
 VARIABLE = 'VOLO_OUTLOOK_ATTENTION'
 
 
-def choose_backend(value: torch.Tensor, dropout_p: float) -> tuple[str, str]:
-    """Choose the fastest backend that can do it.
+class Compute(Protocol):
+    """The signature of every backend, see :func:`volo.ops.outlook_attention`."""
 
-    Args:
-        value: The values; device and dtype count.
-        dropout_p: Probability to drop an attention weight.
+    def __call__(
+        self,
+        value: torch.Tensor,
+        logits: torch.Tensor,
+        num_heads: int,
+        kernel_size: int,
+        stride: int,
+        padding: int,
+        scale: float,
+        dropout_p: float = 0.0,
+    ) -> torch.Tensor:
+        """Compute outlook attention; the shapes are checked already."""
 
-    Returns:
-        One of :data:`BACKENDS`, and the reason.
 
-    Raises:
-        ConfigError: The environment variable names a backend that cannot do it.
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """One implementation of outlook attention.
+
+    Attributes:
+        purpose: Given the values, return what the backend is made for if this call
+            is such a case, and '' if it is not.
+        obstacle: Given the values and the dropout probability, return why the backend
+            cannot compute the call, and '' if it can.
+        load: Return the function; imports what only this backend needs.
     """
-    wanted = os.environ.get(VARIABLE)
-    if wanted:
-        obstacle = find_obstacle(wanted, value, dropout_p)
-        if obstacle:
-            raise ConfigError(
-                f'{VARIABLE}={wanted}: {obstacle}; unset it to let volo choose'
-            )
-        return wanted, f'{VARIABLE} names it'
-    first = 'windows' if value.device.type == 'cpu' else 'fused'
-    obstacle = find_obstacle(first, value, dropout_p)
-    if obstacle:
-        return 'reference', obstacle
-    return first, f'it is made for {value.device.type}'
+
+    purpose: Callable[[torch.Tensor], str]
+    obstacle: Callable[[torch.Tensor, float], str]
+    load: Callable[[], Compute]
 
 
-def find_obstacle(backend: str, value: torch.Tensor, dropout_p: float) -> str:
-    """Return why a backend cannot run, in words, or nothing where it can."""
-    if backend not in BACKENDS:
-        return f'there is no backend {backend!r}, only {", ".join(BACKENDS)}'
-    if backend == 'reference':
-        return ''
+def is_exporting() -> bool:
+    """Return whether the running code is recorded for a file.
+
+    True in ``torch.export``, both kinds of ``torch.onnx.export`` and
+    ``torch.jit.trace``. ``torch.compiler.is_exporting`` misses the last, and with it
+    ``torch.onnx.export(dynamo=False)``.
+    """
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def _find_obstacle_of_windows(value: torch.Tensor, dropout_p: float) -> str:
     if dropout_p > 0:
-        return f'{backend} has no attention dropout'
-    if torch.compiler.is_exporting():
-        return f'{backend} has operations that cannot be exported'
-    if backend == 'fused':
-        return _find_obstacle_of_fused(value)
+        return 'windows has no attention dropout'
+    if is_exporting():
+        return 'windows has an autograd function of its own, which cannot be exported'
     return ''
 
 
-def _find_obstacle_of_fused(value: torch.Tensor) -> str:
+def _find_obstacle_of_fused(value: torch.Tensor, dropout_p: float) -> str:
+    if dropout_p > 0:
+        return 'fused has no attention dropout'
+    if is_exporting():
+        return 'fused has operators of its own, which cannot be exported'
     if value.device.type != 'cuda':
         return f'fused runs on GPUs, not on {value.device.type}'
     if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
@@ -79,19 +94,89 @@ def _has_triton() -> bool:
     return importlib.util.find_spec('triton') is not None
 
 
-def get_backend(name: str) -> Callable[..., torch.Tensor]:
-    """Return the function of a backend."""
-    if name == 'fused':
-        # Here, because it imports triton, which needs seconds and a GPU.
-        from .fused import fused_outlook_attention
+def _load_fused() -> Compute:
+    # Imported here because triton takes seconds to import and needs a GPU.
+    from .fused import fused_outlook_attention
 
-        return fused_outlook_attention
-    return dict(
-        reference=reference_outlook_attention, windows=window_outlook_attention
-    )[name]
+    return fused_outlook_attention
+
+
+#: By name. ``reference`` is the definition and computes what no other backend can.
+BACKENDS: dict[str, Backend] = dict(
+    reference=Backend(
+        lambda value: '',
+        lambda value, dropout_p: '',
+        lambda: reference_outlook_attention,
+    ),
+    windows=Backend(
+        lambda value: 'cpu' if value.device.type == 'cpu' else '',
+        _find_obstacle_of_windows,
+        lambda: window_outlook_attention,
+    ),
+    fused=Backend(
+        lambda value: 'cuda' if value.device.type == 'cuda' else '',
+        _find_obstacle_of_fused,
+        _load_fused,
+    ),
+)
+
+
+def choose_backend(value: torch.Tensor, dropout_p: float) -> tuple[str, str]:
+    """Choose the backend that is made for a call and can compute it, else reference.
+
+    Args:
+        value: The values; their device and dtype count.
+        dropout_p: Probability to drop an attention weight.
+
+    Returns:
+        A key of :data:`BACKENDS`, and the reason.
+
+    Raises:
+        ConfigError: ``VOLO_OUTLOOK_ATTENTION`` names a backend that does not exist or
+            cannot compute the call.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        obstacle = find_obstacle(wanted, value, dropout_p)
+        if obstacle:
+            raise ConfigError(
+                f'{VARIABLE}={wanted}: {obstacle}; unset it to let volo choose'
+            )
+        return wanted, f'{VARIABLE} names it'
+    obstacles = []
+    for name, backend in BACKENDS.items():
+        purpose = backend.purpose(value)
+        if purpose:
+            obstacle = backend.obstacle(value, dropout_p)
+            if not obstacle:
+                return name, f'it is made for {purpose}'
+            obstacles.append(obstacle)
+    device_type = value.device.type
+    return 'reference', (*obstacles, f'no other is made for {device_type}')[0]
+
+
+def find_obstacle(name: str, value: torch.Tensor, dropout_p: float) -> str:
+    """Return why a backend cannot compute a call, or '' if it can.
+
+    Args:
+        name: Of the backend, known or not.
+        value: The values; their device and dtype count.
+        dropout_p: Probability to drop an attention weight.
+    """
+    if name not in BACKENDS:
+        return (
+            f'there is no backend {name!r}, only {", ".join(BACKENDS)}'
+            f'{did_you_mean(name, BACKENDS)}'
+        )
+    return BACKENDS[name].obstacle(value, dropout_p)
+
+
+def get_backend(name: str) -> Compute:
+    """Return the function of a backend."""
+    return BACKENDS[name].load()
 
 
 @functools.cache
-def say_once(name: str, reason: str) -> None:
+def log_once(name: str, reason: str) -> None:
     """Log a choice the first time that it is made."""
     print_log(f'Outlook attention: {name}, because {reason}.', logger='current')

@@ -1,11 +1,13 @@
 """Outlook attention in three Triton kernels, for GPUs.
 
-The plain form copies every window's values, about (K / stride)^2 times the image,
-and writes what it mixed as often. Here nothing of that size is ever in memory: the
-forward reads values and logits and writes the output, the backward keeps the two
-inputs and recomputes the softmax. All kernels gather, so there are no atomics and the
-results are the same on every run.
+The reference copies every window's values, about (K / stride)^2 times the image, and
+writes a result of that size too. Here nothing of that size is in memory: the forward
+pass reads values and logits and writes the output, the backward pass saves the two
+inputs and computes the softmax again. All kernels gather, so there are no atomics and
+every run gives the same result.
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -14,20 +16,20 @@ from .fused_kernels import forward_kernel, grad_logits_kernel, grad_value_kernel
 
 
 def _launch_parameters(value: torch.Tensor, heads: int, kernel_size: int) -> tuple:
-    """Choose the block sizes of the kernels over cells and of that over windows.
+    """Return the block sizes of the kernels over cells and of the one over windows.
 
     They are fixed, not tuned, by these rules for 4 warps:
 
-    - Cells: 16 bytes of channels per thread, one load. At most 64 cells, so that
-      Triton takes the loads of single logits for cheap and has each thread load those
-      that it needs, not pass them through shared memory.
-    - Windows: the attentions, padded to powers of 2, have at most 4096 elements, 32
-      per thread, and the channels of their pixels take at most 16 KiB.
+    - Cells: 16 bytes of channels per thread, one load. At most 64 cells: Triton then
+      considers the loads of single logits cheap, and each thread loads those that it
+      needs instead of sharing them through shared memory.
+    - Windows: the attention weights, padded to powers of 2, have at most 4096
+      elements, 32 per thread, and the channels of their pixels take at most 16 KiB.
 
-    So the kernels take at most 146 registers per thread and spill nothing with K = 3,
-    stride 2 and 32 channels per head, compiled for an H100.
+    With K = 3, stride 2 and 32 channels per head, compiled for an H100, the kernels
+    take at most 146 registers per thread and spill none.
     """
-    # A matrix product needs sides of 16 at least.
+    # Both sides of a matrix product must be at least 16.
     block_d = max(16, triton.next_power_of_2(value.shape[-1] // heads))
     block_area = max(16, triton.next_power_of_2(kernel_size**2))
     cells = min(64, max(1, 2048 // value.element_size() // block_d))
@@ -60,7 +62,7 @@ def _forward(
     _, rows, columns, _ = logits.shape
     blocks, _ = _launch_parameters(value, num_heads, kernel_size)
     num_cells = _num_cells(value, stride)
-    # Triton launches on the current device, which need not be the tensors'.
+    # Triton launches on the current device, which may not be the tensors' device.
     with torch.cuda.device_of(value):
         forward_kernel[(triton.cdiv(num_cells, blocks['CELLS']) * num_heads,)](
             value,
@@ -134,25 +136,30 @@ def _backward(
 
 
 @_forward.register_fake
-def _(value, logits, num_heads, kernel_size, stride, padding, scale):
+def _(value: torch.Tensor, logits: torch.Tensor, *options: float) -> torch.Tensor:
     return value.new_empty(value.shape)
 
 
 @_backward.register_fake
-def _(grad_output, value, logits, num_heads, kernel_size, stride, padding, scale):
+def _(
+    grad_output: torch.Tensor,
+    value: torch.Tensor,
+    logits: torch.Tensor,
+    *options: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     return value.new_empty(value.shape), logits.new_empty(logits.shape)
 
 
-def _keep(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
     value, logits, *ctx.options = inputs
     ctx.save_for_backward(value, logits)
 
 
-def _differentiate(ctx, grad_output):
+def _differentiate(ctx: Any, grad_output: torch.Tensor) -> tuple:
     return *_backward(grad_output, *ctx.saved_tensors, *ctx.options), *[None] * 5
 
 
-_forward.register_autograd(_differentiate, setup_context=_keep)
+_forward.register_autograd(_differentiate, setup_context=_save)
 
 
 def fused_outlook_attention(
@@ -163,24 +170,13 @@ def fused_outlook_attention(
     stride: int,
     padding: int,
     scale: float,
+    dropout_p: float = 0.0,
 ) -> torch.Tensor:
-    """Outlook attention as :func:`volo.ops.outlook_attention`, without dropout.
+    """Compute :func:`volo.ops.outlook_attention`, with ``dropout_p`` 0.0 only.
 
-    Softmax and sums are in float32 whatever the dtypes, which may differ. Gradients
-    have the dtypes of their inputs. Shapes are not checked. One operator for
-    ``torch.compile``, and one for its backward.
-
-    Args:
-        value: Values, shape (B, H, W, C), C divisible by ``num_heads``.
-        logits: Attention logits, shape (B, h, w, num_heads * K^4), last axis
-            ordered (head, query in the window, key in the window).
-        num_heads: Number of heads.
-        kernel_size: Window size K.
-        stride: Distance between the centers of neighbouring windows.
-        padding: Zeros around the image on every side.
-        scale: Factor on the logits.
-
-    Returns:
-        Shape (B, H, W, C), the dtype of ``value``.
+    Softmax and sums are in float32 for all dtypes. The dtypes of ``value`` and
+    ``logits`` may differ; gradients have the dtypes of their inputs. For
+    ``torch.compile`` this is one operator, and its backward pass another.
     """
+    assert dropout_p == 0.0, 'choose_backend gives dropout to another backend'
     return _forward(value, logits, num_heads, kernel_size, stride, padding, scale)

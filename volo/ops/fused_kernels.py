@@ -1,18 +1,21 @@
 """The Triton kernels of the fused outlook attention."""
 
+# The kernels are in Triton's language, which reads annotations in its own way.
+# mypy: ignore-errors
+
 import triton
 import triton.language as tl
 
-# Of triton.language only what is built in, and ``sum`` and ``max``: the tests run
-# these kernels under Triton's interpreter, which cannot call Triton's own jitted
-# functions (``zeros``, ``cdiv``, ...) where Triton was imported without it.
+# The kernels use only built-ins of triton.language, and ``sum`` and ``max``. The tests
+# run them under Triton's interpreter, which cannot call Triton's own jitted functions
+# (``zeros``, ``cdiv``, ...) if Triton was imported without TRITON_INTERPRET.
 
 
 @triton.jit
 def _split(index, rows, columns):
     """Split flat indices of a grid into image, row and column.
 
-    The image is int64, and with it all offsets that are made of it.
+    The image is int64, and so is every offset computed from it.
     """
     image = (index // (rows * columns)).to(tl.int64)
     return image, index // columns % rows, index % columns
@@ -38,17 +41,16 @@ def _locate_cells(
 ):
     """Find this program's cells: squares of stride x stride pixels, one per window.
 
-    All pixels at one place in their cells have their windows at the same distances
-    and are the same queries in them. So no lane is spent on a window that does not
-    reach its pixel.
+    Pixels at the same position in their cells are the same queries of windows at the
+    same distances. So no lane is spent on a window that does not contain its pixel.
 
     Returns:
         Row and column of the cells on their grid, (CELLS,); offsets of the head's
         channels in their first pixels, (CELLS, BLOCK_D); offsets of the head in the
         windows of the same rows and columns, (CELLS,), counted in K x K attentions.
     """
-    # Heads first: neighbouring programs then share the memory sectors that a
-    # window's last and next head's first logits lie in.
+    # Heads first: neighboring programs then share the memory sectors that hold the
+    # last logits of one head and the first of the next.
     head = tl.program_id(0) % heads
     cell = tl.program_id(0) // heads * CELLS + tl.arange(0, CELLS)
     image, row, column = _split(
@@ -57,7 +59,7 @@ def _locate_cells(
     pixel = (image * height + row * STRIDE) * width + column * STRIDE
     first = pixel * (heads * D) + head * D
     window = ((image * rows + row) * columns + column) * heads + head
-    # Cells past the end lie far above their image, so no mask has to name them.
+    # Cells past the end lie far above their image, so they need no mask of their own.
     row = tl.where(cell < num_cells, row, -(2**24))
     return row, column, first[:, None] + tl.arange(0, BLOCK_D)[None, :], window
 
@@ -81,10 +83,10 @@ def forward_kernel(
     BLOCK_D: tl.constexpr,
     CELLS: tl.constexpr,
 ):
-    """Mix the values of one head for a run of cells.
+    """Compute the output of one head for a run of cells.
 
     A query of a window belongs to one pixel, so every logit is read once. A value is
-    read by up to K^2 * ceil(K / stride)^2 pixels near each other, from the cache.
+    read from the cache by up to K^2 * ceil(K / stride)^2 pixels near each other.
     """
     AREA: tl.constexpr = K * K
     row, column, first, window = _locate_cells(
@@ -96,8 +98,8 @@ def forward_kernel(
             in_image = _inside(row * STRIDE + py, height)
             in_image &= _inside(column * STRIDE + px, width)
             mixed = tl.full([CELLS, BLOCK_D], 0.0, tl.float32)
-            # The queries that are at this place. Not unrolled, which would only
-            # take registers, and minutes to compile with K = 5.
+            # The queries at this position. Unrolled, this loop would take more
+            # registers, and minutes to compile with K = 5.
             for up in range((py + PADDING) % STRIDE, K, STRIDE):
                 for left in range((px + PADDING) % STRIDE, K, STRIDE):
                     # Rows and columns from the pixels' cell to their window.
@@ -164,10 +166,10 @@ def grad_logits_kernel(
     BLOCK_AREA: tl.constexpr,
     WINDOWS: tl.constexpr,
 ):
-    """Write one head's gradients of the logits for a run of windows.
+    """Compute the gradients of one head's logits for a run of windows.
 
-    Also writes the logarithms of the softmax's sums, which the gradient of the
-    values needs: with them it reads one column of an attention, not all of it.
+    Also writes the logarithms of the softmax's sums. With them, the gradient of the
+    values reads one column of the attention weights instead of all.
     """
     AREA: tl.constexpr = K * K
     head = tl.program_id(0) % heads
@@ -187,7 +189,7 @@ def grad_logits_kernel(
     seen = seen[:, :, None] & (channel < D)[None, None, :]
     keys = tl.load(value + pixel, mask=seen, other=0.0)
     grads = tl.load(grad_output + pixel, mask=seen, other=0.0)
-    # (WINDOWS, query, key), as all that follows.
+    # (WINDOWS, query, key), like everything below.
     grad_attention = tl.dot(grads, tl.permute(keys, [0, 2, 1]), input_precision='ieee')
 
     attention = window.to(tl.int64) * heads + head
@@ -230,10 +232,10 @@ def grad_value_kernel(
     BLOCK_D: tl.constexpr,
     CELLS: tl.constexpr,
 ):
-    """Write one head's gradients of the values for a run of cells.
+    """Compute the gradients of one head's values for a run of cells.
 
-    The forward with queries and keys in each other's place: a pixel is a key of its
-    windows and takes from all their queries. Every logit is read once here too.
+    The forward pass with queries and keys exchanged: a pixel is a key of its windows
+    and sums over all their queries. Every logit is read once here too.
     """
     AREA: tl.constexpr = K * K
     row, column, first, window = _locate_cells(

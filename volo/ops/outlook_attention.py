@@ -2,7 +2,7 @@
 
 import torch
 
-from .backends import choose_backend, get_backend, say_once
+from .backends import choose_backend, get_backend, log_once
 
 
 def outlook_attention(
@@ -15,34 +15,35 @@ def outlook_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
 ) -> torch.Tensor:
-    """Attend within every K x K window and add the windows up where they overlap.
+    """Compute attention within K x K windows and sum the windows where they overlap.
 
-    A window is centerd on each position of the strided grid of h x w positions.
-    Its K^2 x K^2 attention is not computed from queries and keys: the logits are
-    given. Values outside the image are zero but take part in the softmax.
+    A window is centered on each position of a strided grid of h x w positions. Its
+    K^2 x K^2 attention weights are the softmax of the given logits: there are no
+    queries and keys. Values outside the image are zero but take part in the softmax.
 
-    What computes it depends on the device, see :func:`volo.ops.choose_backend`; the
-    result does not.
+    The backend depends on the device, see :func:`volo.ops.choose_backend`; the result
+    does not.
 
     Args:
         value: Values, shape (B, H, W, C), C divisible by ``num_heads``.
         logits: Attention logits, shape (B, h, w, num_heads * K^4), last axis
             ordered (head, query in the window, key in the window), where
-            ``h = (H + 2 * padding - K) // stride + 1`` and w alike.
+            ``h = (H + 2 * padding - K) // stride + 1``, and w likewise.
         num_heads: Number of heads.
         kernel_size: Window size K.
-        stride: Distance between the centers of neighbouring windows.
-        padding: Zeros around the image on every side.
+        stride: Distance between the centers of neighboring windows, in pixels.
+        padding: Zeros around the image on every side, in pixels.
         scale: Factor on the logits; ``(C / num_heads) ** -0.5`` if None.
-        dropout_p: Probability to drop an attention weight, always applied when
-            above 0: pass 0.0 in evaluation.
+        dropout_p: Probability to drop an attention weight. It is applied whenever it
+            is above 0: pass 0.0 in evaluation.
 
     Returns:
         Shape (B, H, W, C), the dtype of ``value``.
 
     Raises:
-        ValueError: The shapes of ``value`` and ``logits`` do not belong together.
-        ConfigError: ``VOLO_OUTLOOK_ATTENTION`` names a backend that cannot do it.
+        ValueError: The shapes of ``value`` and ``logits`` do not fit each other.
+        ConfigError: ``VOLO_OUTLOOK_ATTENTION`` names a backend that cannot compute
+            the call.
     """
     batch, height, width, channels = value.shape
     if channels % num_heads:
@@ -60,8 +61,7 @@ def outlook_attention(
         scale = (channels // num_heads) ** -0.5
     name, reason = choose_backend(value, dropout_p)
     if not torch.compiler.is_compiling():
-        say_once(name, reason)
-    options = dict(dropout_p=dropout_p) if dropout_p > 0 else {}
+        log_once(name, reason)
     return get_backend(name)(
-        value, logits, num_heads, kernel_size, stride, padding, scale, **options
+        value, logits, num_heads, kernel_size, stride, padding, scale, dropout_p
     )

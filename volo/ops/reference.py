@@ -1,4 +1,4 @@
-"""Outlook attention as the paper writes it: the reference of all backends."""
+"""Outlook attention as in the paper: the definition that every backend must match."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ def reference_outlook_attention(
     scale: float,
     dropout_p: float = 0.0,
 ) -> torch.Tensor:
-    """Compute what :func:`volo.ops.outlook_attention` documents."""
+    """Compute :func:`volo.ops.outlook_attention`, the softmax in float32 or more."""
     batch, height, width, channels = value.shape
     _, rows, columns, _ = logits.shape
     area, num_windows = kernel_size**2, rows * columns
@@ -27,7 +27,10 @@ def reference_outlook_attention(
 
     # B h w (heads K^2 K^2) -> B heads N K^2 K^2
     attention = logits.reshape(batch, num_windows, num_heads, area, area)
-    attention = (attention.transpose(1, 2) * scale).softmax(dim=-1)
+    attention = attention.transpose(1, 2)
+    # Half precision rounds logits near 100 to multiples of 1/16.
+    attention = attention.to(torch.promote_types(logits.dtype, torch.float32))
+    attention = (attention * scale).softmax(dim=-1)
     if dropout_p > 0:
         attention = F.dropout(attention, p=dropout_p)
 

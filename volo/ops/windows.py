@@ -1,18 +1,18 @@
 """Outlook attention in plain PyTorch, without unfold and fold: for CPUs.
 
 Windows are strided views of the padded values, copied once with whole rows of
-channels, instead of channel by channel. Forward and backward are written out: only
-the attention weights and the values are kept between them.
+channels, instead of channel by channel. The backward pass is written by hand: it keeps
+only the attention weights and the values.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 
 class Windows(NamedTuple):
-    """How windows lie on an image.
+    """The grid of windows on an image.
 
     Attributes:
         height: H of the image.
@@ -20,8 +20,8 @@ class Windows(NamedTuple):
         rows: h, rows of windows.
         columns: w, windows in a row.
         kernel_size: Window size K.
-        stride: Distance between neighbouring windows.
-        padding: Zeros around the image on every side.
+        stride: Distance between neighboring windows, in pixels.
+        padding: Zeros around the image on every side, in pixels.
         num_heads: Number of heads.
     """
 
@@ -41,7 +41,7 @@ class Windows(NamedTuple):
             (count - 1) * self.stride + size - padding - side
             for count, side in ((self.rows, self.height), (self.columns, self.width))
         )
-        # Negative where the last rows or columns are in no window.
+        # Negative if the last rows or columns are in no window.
         value = F.pad(value, (0, 0, padding, right, padding, bottom))
         # B H W C -> B h w C K K -> B h w heads head_dim K K -> B h w heads K K head_dim
         windows = value.unfold(1, size, self.stride).unfold(2, size, self.stride)
@@ -49,8 +49,8 @@ class Windows(NamedTuple):
         windows = windows.permute(0, 1, 2, 3, 5, 6, 4)
         return windows.reshape(-1, size**2, windows.shape[-1])
 
-    def add_up(self, windows: torch.Tensor) -> torch.Tensor:
-        """Add windows (B * h * w * heads, K^2, head_dim) up to (B, H, W, C)."""
+    def scatter(self, windows: torch.Tensor) -> torch.Tensor:
+        """Sum windows (B * h * w * heads, K^2, head_dim) into (B, H, W, C)."""
         size, stride, head_dim = self.kernel_size, self.stride, windows.shape[-1]
         shape = (-1, self.rows, self.columns, self.num_heads, size, size, head_dim)
         windows = windows.view(shape)
@@ -74,17 +74,17 @@ class Windows(NamedTuple):
 
 
 def row_softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last axis.
+    """Compute the softmax over the last axis.
 
-    PyTorch's own is several times slower on a CPU where a row is shorter than a
-    vector register, and nine logits are.
+    PyTorch's own is several times slower on a CPU if a row is shorter than a vector
+    register, as nine logits are.
     """
     weights = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
     return weights.div_(weights.sum(dim=-1, keepdim=True))
 
 
 class WindowAttention(torch.autograd.Function):
-    """Outlook attention and its gradient. Products are in the dtype of the values."""
+    """Outlook attention and its gradient, with products in the dtype of the values."""
 
     @staticmethod
     def forward(
@@ -95,33 +95,33 @@ class WindowAttention(torch.autograd.Function):
         Args:
             value: Shape (B, H, W, C).
             logits: Shape (B, h, w, heads * K^4).
-            windows: How they lie.
+            windows: The grid of windows.
             scale: Factor on the logits.
         """
         area = windows.kernel_size**2
         logits = logits.reshape(-1, area, area)
-        # float32 at the least: sums of exponentials lose digits in less.
+        # Sums of exponentials lose digits in less than float32.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scale
         weights = row_softmax(logits).to(value.dtype)
-        return windows.add_up(torch.bmm(weights, windows.gather(value))), weights
+        return windows.scatter(torch.bmm(weights, windows.gather(value))), weights
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
-        """Keep what the backward pass needs."""
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        """Save what the backward pass needs."""
         value, logits, ctx.windows, ctx.scale = inputs
         ctx.logits_shape, ctx.logits_dtype = logits.shape, logits.dtype
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(value, output[1])
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor, _: None) -> tuple:
+    def backward(ctx: Any, grad: torch.Tensor, _: None) -> tuple:
         """Return the gradients of value and logits from that of the result."""
         value, weights = ctx.saved_tensors
-        # A gradient in each window, of every query: gathered as values are.
+        # The gradient of every query of a window, gathered like the values.
         grad = ctx.windows.gather(grad)
         grad_value = grad_logits = None
         if ctx.needs_input_grad[0]:
-            grad_value = ctx.windows.add_up(torch.bmm(weights.transpose(1, 2), grad))
+            grad_value = ctx.windows.scatter(torch.bmm(weights.transpose(1, 2), grad))
         if ctx.needs_input_grad[1]:
             grad_weights = torch.bmm(grad, ctx.windows.gather(value).transpose(1, 2))
             grad_logits = weights * grad_weights
@@ -139,10 +139,14 @@ def window_outlook_attention(
     stride: int,
     padding: int,
     scale: float,
+    dropout_p: float = 0.0,
 ) -> torch.Tensor:
-    """Compute what :func:`volo.ops.outlook_attention` documents."""
+    """Compute :func:`volo.ops.outlook_attention`, with ``dropout_p`` 0.0 only."""
+    assert dropout_p == 0.0, 'choose_backend gives dropout to another backend'
+    height, width = value.shape[1:3]
+    rows, columns = logits.shape[1:3]
     windows = Windows(
-        *value.shape[1:3], *logits.shape[1:3], kernel_size, stride, padding, num_heads
+        height, width, rows, columns, kernel_size, stride, padding, num_heads
     )
     with torch.autocast(value.device.type, enabled=False):
         return WindowAttention.apply(value, logits, windows, scale)[0]
