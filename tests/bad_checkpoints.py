@@ -1,4 +1,4 @@
-"""Files that are no good checkpoints, and what the error must say about them."""
+"""Broken and malicious checkpoints, and what the error must say about them."""
 
 import os
 import pickle
@@ -10,7 +10,7 @@ import torch
 
 WEIGHTS = dict(weight=torch.ones(2, 3))
 
-#: Kind of file -> what its error names.
+#: Kind of file -> a pattern that its error matches.
 BROKEN = {
     'missing': 'does not exist',
     'folder': 'is a folder',
@@ -26,7 +26,7 @@ BROKEN = {
     'a list': 'a list',
 }
 
-#: Kind of file -> the global that its error names.
+#: Kind of file -> the global that its error must name.
 MALICIOUS = {
     'torch.save': 'posix.system',
     'torch.save, old format': 'posix.system',
@@ -43,7 +43,7 @@ MALICIOUS = {
 
 
 class Call:
-    """Pickled, this is a call of a function."""
+    """An object that pickles as a call of a function."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -53,7 +53,7 @@ class Call:
 
 
 class NumpyBinaryObject:
-    """Pickled, an array of Python objects that are bytes of the file."""
+    """An object that pickles as an array whose object pointers are in the file."""
 
     def __reduce__(self):
         return np.ndarray, ((1,), 'O', b'\x10' * 8)
@@ -93,7 +93,7 @@ def make_broken(kind: str, folder: Path) -> Path:
 
 
 def make_malicious(kind: str, folder: Path) -> tuple[Path, Path]:
-    """Write a file of a kind in MALICIOUS; return it and the file it would make."""
+    """Write a file of a kind in MALICIOUS; return it and the file it would create."""
     path, canary = folder / 'x.pth', folder / 'canary'
     make_canary = f'open({str(canary)!r}, "w").close()'
     evil = Call(os.system, f'touch {canary}')
@@ -123,7 +123,7 @@ def make_malicious(kind: str, folder: Path) -> tuple[Path, Path]:
 
 
 def with_malicious_configs(checkpoint: dict[str, Any], canary: Path) -> dict[str, Any]:
-    """Put a config that makes a file wherever mmengine looks for one to run."""
+    """Put a config that creates a file wherever mmengine looks for one to run."""
     text = f'open({str(canary)!r}, "w").close()\n'
     hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
     hub = {**hub, **checkpoint.get('message_hub', {})}

@@ -6,7 +6,7 @@ import pytest
 
 from volo.files import atomic_path, write_atomically
 
-#: What the operating system is asked for while a file is written.
+#: Audit events of the system calls that write a file.
 EVENTS = ('open', 'os.rename', 'os.remove')
 
 
@@ -19,7 +19,7 @@ def test_writes_and_replaces(tmp_path):
 
 
 def killed_while_writing(path, step):
-    """Write in a child that is killed at the step-th event; tell whether it was."""
+    """Write in a child that is killed at an event; return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         count = 0

@@ -1,4 +1,4 @@
-"""Nothing in a checkpoint from elsewhere is run, whatever opens it."""
+"""No tool and no API runs code from a checkpoint."""
 
 import contextlib
 
@@ -17,7 +17,7 @@ from volo.errors import CheckpointError
 
 pytestmark = pytest.mark.slow
 
-#: Way in -> tool and arguments, where a checkpoint is SOURCE.
+#: Entry point -> tool and arguments, with {source} for the checkpoint.
 TOOLS = {
     'load_from': 'train.py {toy}/classify.py --work-dir {out} --cfg-options '
     'train_cfg.max_epochs=1 load_from={source}',
@@ -36,7 +36,7 @@ FOLDER_OF_TIMM = (
     'generate_token_labels.py {toy}/data/images/val {out} --timm local-dir:{source}'
 )
 
-#: Way in -> a call with the folder of the configs and a checkpoint.
+#: Entry point -> a call with the folder of the configs and a checkpoint.
 APIS = {
     'mmseg': lambda toy, source: init_model(
         str(toy / 'segment.py'), source, device='cpu'
@@ -55,7 +55,7 @@ APIS = {
 
 @pytest.fixture
 def run_tool(forked, toy, tmp_path):
-    """Run one of TOOLS; return its exit status and what it printed."""
+    """Run one of TOOLS; return its exit status and its output."""
 
     def run(command, source, **environment):
         places = dict(toy=toy, out=tmp_path / 'out', source=source)
@@ -72,7 +72,7 @@ def run_tool(forked, toy, tmp_path):
 
 @pytest.fixture
 def malicious(tmp_path):
-    """A file that would make another one, the canary, when it is unpickled."""
+    """A file that creates another one, the canary, when it is unpickled."""
     path, canary = make_malicious('torch.save', tmp_path)
     yield path
     assert not canary.exists()
@@ -80,7 +80,7 @@ def malicious(tmp_path):
 
 @pytest.fixture
 def wrong_hash(malicious, tmp_path, monkeypatch):
-    """The address of that file, with the hash of another."""
+    """The URL of that file, with the hash of another."""
     monkeypatch.setenv('no_proxy', '*')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     web = WebServer()
@@ -96,24 +96,24 @@ def assert_refused(status, output, source):
     assert 'Traceback' not in output
 
 
-@pytest.mark.parametrize('way_in', TOOLS)
-def test_no_tool_runs_a_malicious_file(run_tool, malicious, way_in):
-    status, output = run_tool(TOOLS[way_in], malicious)
+@pytest.mark.parametrize('entry', TOOLS)
+def test_no_tool_runs_a_malicious_file(run_tool, malicious, entry):
+    status, output = run_tool(TOOLS[entry], malicious)
 
     assert_refused(status, output, str(malicious))
     assert 'was refused, and nothing in it was run' in output
 
 
-@pytest.mark.parametrize('way_in', TOOLS)
-def test_no_tool_takes_a_file_with_another_hash(run_tool, wrong_hash, way_in):
-    status, output = run_tool(TOOLS[way_in], wrong_hash)
+@pytest.mark.parametrize('entry', TOOLS)
+def test_no_tool_takes_a_file_with_another_hash(run_tool, wrong_hash, entry):
+    status, output = run_tool(TOOLS[entry], wrong_hash)
 
     assert_refused(status, output, wrong_hash.partition('#')[0])
     assert 'refused and not kept: its SHA-256 should be 000' in output
 
 
 def test_no_folder_of_timm_is_run(run_tool, malicious, tmp_path):
-    """timm opens these itself."""
+    """timm opens such folders itself."""
     (tmp_path / 'model').mkdir()
     malicious.rename(tmp_path / 'model/pytorch_model.bin')
     (tmp_path / 'model/config.json').write_text('{"architecture": "test_vit"}')
@@ -124,21 +124,21 @@ def test_no_folder_of_timm_is_run(run_tool, malicious, tmp_path):
     assert 'weights_only=True blocked' in output
 
 
-@pytest.mark.parametrize('way_in', APIS)
-def test_no_api_runs_a_malicious_file(toy, malicious, way_in):
+@pytest.mark.parametrize('entry', APIS)
+def test_no_api_runs_a_malicious_file(toy, malicious, entry):
     with pytest.raises(CheckpointError, match='was refused, and nothing in it was run'):
-        APIS[way_in](toy, str(malicious))
+        APIS[entry](toy, str(malicious))
 
 
-@pytest.mark.parametrize('way_in', APIS)
-def test_no_api_takes_a_file_with_another_hash(toy, wrong_hash, way_in):
+@pytest.mark.parametrize('entry', APIS)
+def test_no_api_takes_a_file_with_another_hash(toy, wrong_hash, entry):
     with pytest.raises(CheckpointError, match='refused and not kept'):
-        APIS[way_in](toy, wrong_hash)
+        APIS[entry](toy, wrong_hash)
 
 
 @pytest.fixture
 def canary(tmp_path):
-    """A file that running the configs in the checkpoints below would make."""
+    """A file that the configs in the checkpoints below create when they run."""
     return tmp_path / 'canary'
 
 
@@ -164,22 +164,22 @@ def vit(tmp_path, canary):
     return tmp_path / 'z.pth'
 
 
-@pytest.mark.parametrize('way_in', TOOLS)
-def test_no_tool_runs_a_config_in_a_good_file(run_tool, request, canary, way_in):
-    kind = 'vit' if way_in == 'annotator of timm' else 'classifier'
+@pytest.mark.parametrize('entry', TOOLS)
+def test_no_tool_runs_a_config_in_a_good_file(run_tool, request, canary, entry):
+    kind = 'vit' if entry == 'annotator of timm' else 'classifier'
 
-    status, output = run_tool(TOOLS[way_in], request.getfixturevalue(kind))
+    status, output = run_tool(TOOLS[entry], request.getfixturevalue(kind))
 
     assert status == 0, output
     assert 'is not defined in message_hub' not in output
     assert not canary.exists()
 
 
-@pytest.mark.parametrize('way_in', ['mmseg', 'mmseg, inferencer', 'mmpretrain'])
-def test_no_api_runs_a_config_in_a_good_file(trained, request, canary, way_in):
-    kind = 'classifier' if way_in == 'mmpretrain' else 'segmentor'
+@pytest.mark.parametrize('entry', ['mmseg', 'mmseg, inferencer', 'mmpretrain'])
+def test_no_api_runs_a_config_in_a_good_file(trained, request, canary, entry):
+    kind = 'classifier' if entry == 'mmpretrain' else 'segmentor'
 
-    APIS[way_in](trained, str(request.getfixturevalue(kind)))
+    APIS[entry](trained, str(request.getfixturevalue(kind)))
 
     assert not canary.exists()
 
@@ -192,7 +192,7 @@ def test_an_inferencer_that_needs_the_config_runs_none(trained, segmentor, canar
 
 
 def test_trust_runs_it(trained, segmentor, canary, monkeypatch):
-    """Else the tests above would look for a canary that nothing makes."""
+    """Without this, the tests above could look for a canary that nothing creates."""
     monkeypatch.setenv(TRUST_VARIABLE, '1')
 
     with contextlib.suppress(AttributeError):  # there is no model in that config

@@ -1,4 +1,4 @@
-"""A web server on this machine, for tests of what comes from the network."""
+"""A local web server, for tests of downloads."""
 
 import hashlib
 import http.server
@@ -6,12 +6,13 @@ import threading
 
 
 class WebServer:
-    """Serves bytes by their paths.
+    """A web server that serves bytes by path.
 
     Attributes:
-        files: Path, from ``/`` on, and content.
-        lengths: Path and a ``Content-Length`` that is not the content's.
-        requests: The paths that were asked for.
+        files: Path, with its ``/``, -> content.
+        lengths: Path -> a wrong ``Content-Length``.
+        requests: The requested paths.
+        url: The URL of the server, without a path.
     """
 
     def __init__(self) -> None:
@@ -39,15 +40,15 @@ class WebServer:
         self._server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
-        self.address = f'http://127.0.0.1:{self._server.server_port}'
+        self.url = f'http://127.0.0.1:{self._server.server_port}'
 
     def add(self, path: str, content: bytes) -> str:
-        """Serve something; return its address."""
+        """Serve content under a path; return its URL."""
         self.files[path] = content
-        return self.address + path
+        return self.url + path
 
     def close(self) -> None:
-        """Stop; the address answers no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

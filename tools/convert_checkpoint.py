@@ -3,8 +3,8 @@
 python tools/convert_checkpoint.py d1_224_84.2.pth.tar volo_d1.pth
 python tools/convert_checkpoint.py epoch_300.pth volo_d1.safetensors --to official --ema
 
-Files of the authors and of timm need no conversion to be used here: everything that
-opens checkpoints takes them as they are.
+Files of the authors and of timm work here without conversion: everything that opens
+checkpoints accepts them.
 """
 
 import argparse
@@ -25,16 +25,16 @@ SUFFIXES = ('.pth', '.safetensors')
 
 
 def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
-    """Write weights so that the file is there whole or not at all."""
+    """Write weights atomically."""
     try:
         with atomic_path(path) as partial:
             if path.suffix == '.safetensors':
                 save_file({k: v.contiguous() for k, v in weights.items()}, partial)
             else:
-                # The authors release flat dicts; mmsegmentation asks for a meta.
+                # The authors release flat dicts; mmsegmentation needs a meta.
                 checkpoint = weights if flat else dict(meta={}, state_dict=weights)
                 torch.save(checkpoint, partial)
-    # Neither library says OSError where the system would not let it write.
+    # Neither library raises OSError where the system refuses a write.
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f'{path} cannot be written: {error}') from error
 
@@ -52,7 +52,7 @@ def main() -> None:
         help='layout of DST; timm kept the official one',
     )
     parser.add_argument(
-        '--ema', action='store_true', help='take the averaged weights of SRC'
+        '--ema', action='store_true', help='convert the averaged weights (EMA) of SRC'
     )
     parser.add_argument('--force', action='store_true', help='overwrite DST')
     args = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
     if dst.suffix not in SUFFIXES:
         raise CheckpointError(f'{dst} must end in {" or ".join(SUFFIXES)}')
     if not dst.parent.is_dir():
-        raise CheckpointError(f'{dst.parent} does not exist: make that folder first')
+        raise CheckpointError(f'{dst.parent} does not exist: create that folder first')
     if dst.exists() and not args.force:
         raise CheckpointError(f'{dst} exists: give --force to overwrite it')
 

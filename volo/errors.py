@@ -1,4 +1,4 @@
-"""Errors that are meant for the user, and the phrases that they share.
+"""Errors for the user, and the phrases that they share.
 
 Every message says what is wrong, where, and what to do. The command lines in
 ``tools/`` print the message alone, without a traceback; library users catch
@@ -27,7 +27,7 @@ class MissingLabelMapError(DataError):
 
 
 class CheckpointError(VoloError, ValueError):
-    """A weights file is missing, broken, unsafe or belongs to another model."""
+    """A checkpoint is missing, broken, unsafe or belongs to another model."""
 
 
 class TrainingError(VoloError, RuntimeError):
@@ -35,9 +35,9 @@ class TrainingError(VoloError, RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """A signal asked training to stop; the progress is on disk."""
+    """A signal stopped training; the progress is on disk."""
 
-    #: The exit status that says so: EX_TEMPFAIL of sysexits.h, "try again later".
+    #: The exit status: EX_TEMPFAIL of sysexits.h, "try again later".
     EXIT_STATUS = 75
 
 
@@ -48,7 +48,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def some(items: Iterable[object], most: int = 4) -> str:
-    """Return the first items in words: 'a, b and 3 more', or 'none'."""
+    """Return the first items as text: 'a, b and 3 more', or 'none'."""
     names = [str(item) for item in items]
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return (', '.join(names[:most]) + more) or 'none'

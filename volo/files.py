@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-#: The end of the name of a file that is not complete, which begins with a dot.
+#: The suffix of incomplete files. Their names begin with a dot.
 PARTIAL_SUFFIX = '.partial'
 
 
@@ -17,8 +17,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path that is renamed to ``path`` if the block succeeds.
 
     Args:
-        path: A file, or a folder that is absent or empty. Its parent is created if
-            missing.
+        path: A file, or a folder that does not exist or is empty. Its parent is
+            created if missing.
 
     Raises:
         OSError: The parent cannot be created, or the result cannot be renamed.
@@ -40,13 +40,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def write_atomically(
     path: str | os.PathLike, content: bytes, *, durable: bool = True
 ) -> None:
-    """Write a file that a kill, a full disk or a reader cannot catch half-written.
+    """Write a file so that a kill, a full disk or a reader never sees half of it.
 
     Args:
         path: The file. Its folder is created if missing.
         content: The whole content.
-        durable: Wait until the content is on disk, so that a power failure cannot
-            lose it. Costs milliseconds.
+        durable: Wait until the content is on disk, so that it survives a power
+            failure. This takes milliseconds.
 
     Raises:
         OSError: The content does not fit on the disk or cannot be written. The old
@@ -66,7 +66,7 @@ def write_atomically(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a new name to the disk, where the system lets folders be synced."""
+    """Flush the names in a folder to disk, where the system supports it."""
     if not hasattr(os, 'O_DIRECTORY'):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -79,12 +79,12 @@ def _sync_folder(folder: Path) -> None:
 def describe_write_error(
     path: str | os.PathLike, error: OSError, size: int | None = None
 ) -> str:
-    """Say why a file could not be written: the disk is full, or what the system says.
+    """Return why a file could not be written, as a sentence for the user.
 
     Args:
         path: The file.
-        error: What the system said.
-        size: Bytes of the file, if known.
+        error: The error of the system.
+        size: The size of the file in bytes, if known.
     """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f'{path} cannot be written: {error.strerror or error}'

@@ -30,7 +30,7 @@ def web(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The folder, still to be made, that is torch.hub's cache of checkpoints."""
+    """torch.hub's cache of checkpoints: a folder that does not exist yet."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     return tmp_path / 'home/hub/checkpoints'
 
@@ -47,7 +47,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize('path', ['/d1_224_84.2.pth.tar', '/get', '/', '/x.pth?n=1&m'])
-def test_hash_behind_the_address(web, cache, path):
+def test_hash_in_the_fragment(web, cache, path):
     path = fetch(f'{web.add(path, CONTENT)}#sha256={HASH.upper()}')
 
     assert path.read_bytes() == CONTENT
@@ -79,8 +79,8 @@ def test_another_hash_is_refused_and_nothing_kept(web, cache):
     assert files(cache) == []
 
 
-def test_another_hash_than_the_names_is_refused(web, cache):
-    # A date, as OpenMMLab has it in names, is no hash either.
+def test_another_hash_than_in_the_name_is_refused(web, cache):
+    # OpenMMLab puts a date into names, which looks like a hash.
     url = web.add('/vgg-20210208.pth', CONTENT)
 
     with pytest.raises(CheckpointError, match=rf'be 20210208\.\.\. but is {HASH}'):
@@ -89,7 +89,7 @@ def test_another_hash_than_the_names_is_refused(web, cache):
     assert files(cache) == []
 
 
-def test_the_hash_behind_the_address_outweighs_the_names(web):
+def test_the_hash_in_the_fragment_has_precedence(web):
     url = web.add('/vgg-20210208.pth', CONTENT)
 
     assert fetch(f'{url}#sha256={HASH}').read_bytes() == CONTENT
@@ -98,7 +98,7 @@ def test_the_hash_behind_the_address_outweighs_the_names(web):
 @pytest.mark.parametrize(
     'name', ['x.pth', 'd1-1234567.pth', 'volo-d1', 'x-deadbeefg.p']
 )
-def test_without_a_hash_nothing_is_fetched(web, cache, name):
+def test_nothing_is_fetched_without_a_hash(web, cache, name):
     url = web.add(f'/{name}', CONTENT)
 
     with pytest.raises(CheckpointError, match='was not fetched') as caught:
@@ -112,7 +112,7 @@ def test_without_a_hash_nothing_is_fetched(web, cache, name):
 @pytest.mark.parametrize(
     'fragment', ['', 'sha256=', f'sha256={HASH[:8]}', f'md5={HASH}', f'sha256={HASH}0']
 )
-def test_a_hash_that_is_none(web, fragment):
+def test_malformed_hash(web, fragment):
     url = web.add(f'/x-{HASH[:8]}.pth', CONTENT)
 
     with pytest.raises(CheckpointError, match='sha256= and 64 hex digits'):
@@ -121,7 +121,7 @@ def test_a_hash_that_is_none(web, fragment):
     assert web.requests == []
 
 
-def test_trust_needs_no_hash(web, cache, said, monkeypatch):
+def test_trusted_urls_need_no_hash(web, cache, said, monkeypatch):
     monkeypatch.setenv(TRUST_VARIABLE, '1')
     first, second = web.add('/a/x.pth', CONTENT), web.add('/b/x.pth', b'other')
 
@@ -132,7 +132,7 @@ def test_trust_needs_no_hash(web, cache, said, monkeypatch):
     assert f'{first} is not checked' in said[0] and TRUST_VARIABLE in said[0]
 
 
-def test_trust_excuses_no_wrong_hash(web, cache, monkeypatch):
+def test_trusted_urls_with_a_wrong_hash_are_refused(web, cache, monkeypatch):
     monkeypatch.setenv(TRUST_VARIABLE, '1')
 
     with pytest.raises(CheckpointError, match='refused and not kept'):
@@ -151,7 +151,7 @@ def test_a_cached_file_is_not_fetched_again(web):
     assert len(web.requests) == 2
 
 
-def test_files_of_one_name_do_not_take_each_others_place(web):
+def test_files_of_one_name_are_kept_apart(web):
     first = f'{web.add("/a/x.pth", CONTENT)}#sha256={HASH}'
     second = f'{web.add("/b/x.pth", b"something else")}#sha256={OTHER_HASH}'
 
@@ -160,7 +160,7 @@ def test_files_of_one_name_do_not_take_each_others_place(web):
     assert [path.read_bytes() for path in paths] == [CONTENT, b'something else']
 
 
-def test_a_damaged_file_of_the_cache_is_fetched_again(web):
+def test_a_damaged_file_in_the_cache_is_fetched_again(web):
     url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
     fetch(url).write_bytes(b'damaged')
 
@@ -168,7 +168,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(web):
     assert len(web.requests) == 2
 
 
-def test_a_changed_file_of_the_cache_is_not_used(web):
+def test_a_changed_file_in_the_cache_is_not_used(web):
     url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
     fetch(url).write_bytes(b'changed')
     web.files.clear()
@@ -179,13 +179,13 @@ def test_a_changed_file_of_the_cache_is_not_used(web):
 
 def test_not_found(web, cache):
     with pytest.raises(CheckpointError, match='HTTP 404') as caught:
-        fetch(f'{web.address}/x.pth#sha256={HASH}')
+        fetch(f'{web.url}/x.pth#sha256={HASH}')
 
-    assert f'{web.address}/x.pth' in str(caught.value)
+    assert f'{web.url}/x.pth' in str(caught.value)
     assert files(cache) == []
 
 
-def test_broken_off(web, cache):
+def test_truncated_download(web, cache):
     url = web.add('/x.pth', CONTENT)
     web.lengths['/x.pth'] = len(CONTENT) + 1000
 
@@ -195,7 +195,7 @@ def test_broken_off(web, cache):
     assert files(cache) == []
 
 
-def test_nobody_there(cache):
+def test_connection_refused(cache):
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -203,7 +203,7 @@ def test_nobody_there(cache):
         fetch(f'http://127.0.0.1:{port}/x.pth#sha256={HASH}')
 
 
-def test_nobody_answers(cache, monkeypatch):
+def test_timeout(cache, monkeypatch):
     monkeypatch.setattr(fetching, 'TIMEOUT', 0.1)
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = listener.getsockname()[1]
@@ -215,16 +215,16 @@ def test_nobody_answers(cache, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'address',
+    'url',
     ['http://[x', 'http://host:port/x', 'http:///x', 'http://h/\u00e9', 'https://'],
 )
-def test_no_address(address):
-    with pytest.raises(CheckpointError, match='no address|cannot be fetched'):
-        fetch(f'{address}#sha256={HASH}')
+def test_invalid_url(url):
+    with pytest.raises(CheckpointError, match='not a valid URL|cannot be fetched'):
+        fetch(f'{url}#sha256={HASH}')
 
 
 @pytest.mark.parametrize('path', ['/..', '/a/%2e%2e%2fx', '/a\\..\\x', '/x%00.pth'])
-def test_no_address_leads_out_of_the_cache(web, cache, path):
+def test_no_url_leads_out_of_the_cache(web, cache, path):
     path = fetch(f'{web.add(path, CONTENT)}#sha256={HASH}')
 
     assert path.parent == cache and files(cache) == [path.name]
@@ -239,7 +239,7 @@ def test_cache_that_cannot_be_written(web, tmp_path, monkeypatch):
 
 
 def fetch_at_once(url, count=4):
-    """Call ``fetch`` from threads, whose locks exclude each other like processes'."""
+    """Call ``fetch`` from threads: their locks exclude each other as in processes."""
     start = threading.Barrier(count)
 
     def call():
@@ -258,7 +258,7 @@ def test_one_of_several_processes_downloads(web, cache):
     assert len(web.requests) == 1
 
 
-def test_all_download_where_locks_do_not_work(web, cache, monkeypatch):
+def test_all_processes_download_without_locks(web, cache, monkeypatch):
     def refuse(*_):
         raise OSError('no locks available')
 
@@ -270,7 +270,7 @@ def test_all_download_where_locks_do_not_work(web, cache, monkeypatch):
     assert files(cache) == [path.name]
 
 
-def test_weights_are_read_from_an_address(web):
+def test_weights_are_read_from_a_url(web):
     buffer = io.BytesIO()
     torch.save(WEIGHTS, buffer)
     url = web.add('/x.pth', buffer.getvalue())
@@ -280,7 +280,7 @@ def test_weights_are_read_from_an_address(web):
     assert torch.equal(weights['weight'], WEIGHTS['weight'])
 
 
-def test_the_right_hash_makes_no_file_safe(web, tmp_path):
+def test_a_malicious_file_with_the_right_hash_is_refused(web, tmp_path):
     path, canary = make_malicious('torch.save', tmp_path)
     url = web.add('/x.pth', path.read_bytes())
 
@@ -311,7 +311,7 @@ def test_renamed_names_in_tables(web, monkeypatch):
 
 
 @pytest.mark.parametrize('scheme', fetching._TABLES)
-def test_most_of_the_tables_have_hashes(scheme, monkeypatch):
+def test_most_urls_in_the_tables_have_hashes(scheme, monkeypatch):
     fetched, refused = [], []
     monkeypatch.setattr(fetching, '_download', lambda url, *_: fetched.append(url))
     for name in fetching._TABLES[scheme]():
@@ -336,13 +336,13 @@ def test_other_schemes_are_refused(scheme):
         locate(f'{scheme}://bucket/x.pth')
 
 
-def test_schemes_in_capitals(web):
+def test_uppercase_scheme(web):
     url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
 
     assert locate(url.replace('http', 'HTTP')).read_bytes() == CONTENT
 
 
-def test_local_files_are_left_where_they_are(tmp_path, monkeypatch):
+def test_local_files_are_not_copied(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', '/home/me')
 
     assert (

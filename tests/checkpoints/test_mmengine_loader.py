@@ -42,7 +42,7 @@ def safe_loader(monkeypatch):
     schemes = OrderedDict(CheckpointLoader._schemes)
     monkeypatch.setattr(CheckpointLoader, '_schemes', schemes)
     register_safe_loader()
-    # Building a model leaves its library's scope behind, for the whole process.
+    # Building a model changes the default scope of the whole process.
     with DefaultScope.overwrite_default_scope('mmengine'):
         yield
 
@@ -229,7 +229,7 @@ def serve_weights(web, weights):
     return web.add(f'/x-{sha256(content)[:16]}.pth', content)
 
 
-def test_mmengine_takes_addresses(tmp_path, tiny_weights, safe_loader, web):
+def test_mmengine_takes_urls(tmp_path, tiny_weights, safe_loader, web):
     model = build()
 
     mmengine.runner.load_checkpoint(model, serve_weights(web, tiny_weights))
@@ -237,7 +237,7 @@ def test_mmengine_takes_addresses(tmp_path, tiny_weights, safe_loader, web):
     assert_same(model.state_dict(), tiny_weights)
 
 
-def test_mmengine_takes_no_address_without_a_hash(safe_loader, web):
+def test_mmengine_takes_no_url_without_a_hash(safe_loader, web):
     with pytest.raises(CheckpointError, match='was not fetched'):
         CheckpointLoader.load_checkpoint(web.add('/x.pth', b'weights'))
 

@@ -1,4 +1,4 @@
-"""Reading checkpoint files, safely, and the layouts of their weights."""
+"""Read checkpoint files safely, and convert the layouts of their weights."""
 
 from .layouts import convert_state_dict, detect_layout, to_official_layout
 from .reading import read_checkpoint, read_weights

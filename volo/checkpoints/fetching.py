@@ -1,7 +1,7 @@
-"""Where a checkpoint is: in a file, or behind an address that says what is in it.
+"""Locate checkpoints: local files, and files behind a URL that names their SHA-256.
 
-What comes from the network gets its name only after its SHA-256 was compared with the
-one that the user gave, and is compared again whenever it is taken from the cache.
+A download appears in the cache only after its SHA-256 was verified, and the SHA-256 is
+verified again each time the file is taken from the cache.
 """
 
 import contextlib
@@ -10,9 +10,9 @@ import http.client
 import logging
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,20 +27,21 @@ from mmengine.runner import (
 )
 
 from volo.errors import CheckpointError, did_you_mean
+from volo.files import atomic_path
 
 from .trust import TRUST_VARIABLE, is_trusted
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
-#: Seconds without a byte after which an address is given up.
+#: Seconds without a byte after which a download is given up.
 TIMEOUT = 60
 
 _BLOCK_BYTES = 1 << 20
 
-#: Scheme -> the library's own table of names and addresses.
+#: Scheme -> the library's own table of names and URLs.
 _TABLES: dict[str, Callable[[], dict[str, str | None]]] = {
     'modelzoo': get_torchvision_models,
     'torchvision': get_torchvision_models,
@@ -51,14 +52,14 @@ _TABLES: dict[str, Callable[[], dict[str, str | None]]] = {
 
 
 def locate(source: str | os.PathLike) -> Path:
-    """Say which local file a checkpoint is, after fetching it if need be.
+    """Return the local file of a checkpoint, after downloading it if necessary.
 
     Args:
-        source: A local path, an address as in :func:`fetch`, or a name in a table of
-            OpenMMLab's or torchvision's, such as ``torchvision://resnet50``.
+        source: A local path, a URL as in :func:`fetch`, or a name in a table of
+            OpenMMLab or torchvision, such as ``torchvision://resnet50``.
 
     Returns:
-        The file; a local one may be absent.
+        The path. A local file may not exist.
 
     Raises:
         CheckpointError: As in :func:`fetch`, or there is no such scheme or name.
@@ -72,48 +73,48 @@ def locate(source: str | os.PathLike) -> Path:
         return fetch(_look_up(scheme, name))
     if scheme not in ('http', 'https'):
         raise CheckpointError(
-            f'{text}: checkpoints are not fetched from {scheme}://: fetch the file and '
-            'give its local path'
+            f'{text}: checkpoints are not fetched from {scheme}://: download the file '
+            'and give its local path'
         )
     return fetch(text)
 
 
 def _look_up(scheme: str, name: str) -> str:
-    """Return the address of a name in a library's table."""
+    """Return the URL of a name in a library's table."""
     table = _TABLES[scheme]()
     if scheme in ('open-mmlab', 'openmmlab'):
         name = get_deprecated_model_names().get(name, name)
-    address = table.get(name)
-    if not address:
+    url = table.get(name)
+    if not url:
         raise CheckpointError(
             f'{scheme}://{name}: there is no such model.{did_you_mean(name, table)}'
         )
-    if not address.startswith(('http://', 'https://')):
+    if not url.startswith(('http://', 'https://')):
         raise CheckpointError(
-            f"{scheme}://{name} is the local file {address} in mmengine's home: give "
-            'its path'
+            f"{scheme}://{name} is the local file {url} in mmengine's home: give its "
+            'path'
         )
-    return address
+    return url
 
 
 def fetch(url: str) -> Path:
-    """Download a checkpoint into torch.hub's cache, unless it is there already.
+    """Download a checkpoint into torch.hub's cache, unless it is already there.
 
-    Of several processes of a machine, one downloads and the others wait.
+    Of several processes on a machine, one downloads and the others wait.
 
     Args:
-        url: With the SHA-256 of the file, either as ``URL#sha256=<64 hex digits>`` or,
-            as torch.hub has it, with its first 8 or more digits in the file's name:
-            ``resnet18-5c106cde.pth``.
+        url: The URL, with the SHA-256 of the file: either as
+            ``URL#sha256=<64 hex digits>`` or, as in torch.hub, with its first 8 or
+            more digits in the file name: ``resnet18-5c106cde.pth``.
 
     Returns:
-        The file in the cache. Its content has the SHA-256.
+        The file in the cache. Its content has that SHA-256.
 
     Raises:
-        CheckpointError: There is no SHA-256, and :data:`TRUST_VARIABLE` does not say
-            that none is needed; the file has another; it cannot be fetched or kept.
+        CheckpointError: The URL has no SHA-256 and :data:`TRUST_VARIABLE` is not set;
+            the file has another SHA-256; it cannot be downloaded or written.
     """
-    address, expected, name = _parse(url)
+    location, expected, name = _parse(url)
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / name
     try:
@@ -121,74 +122,77 @@ def fetch(url: str) -> Path:
             return path
         folder.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(folder):
-            # Another process may have fetched it meanwhile.
+            # Another process may have downloaded it meanwhile.
             if not _has_hash(path, expected):
-                _download(address, path, expected)
+                _download(location, path, expected)
     except OSError as error:
         raise CheckpointError(
-            f'{address} cannot be kept in {folder}: {error.strerror or error}. '
-            'TORCH_HOME names another folder'
+            f'{location} cannot be kept in {folder}: {error.strerror or error}. Set '
+            'TORCH_HOME to another folder'
         ) from error
     return path
 
 
 def _parse(url: str) -> tuple[str, str, str]:
-    """Return an address, what its file's SHA-256 begins with, and a name for the file.
+    """Return the URL to request, the start of its SHA-256 and a name for the cache.
 
-    The name in the cache is torch.hub's where that is told apart by the hash in it.
+    The cached file has torch.hub's name if that contains the hash.
     """
-    address, separator, fragment = url.partition('#')
+    location, separator, fragment = url.partition('#')
     try:
-        name = urlsplit(address).path.rpartition('/')[2]
+        name = urlsplit(location).path.rpartition('/')[2]
     except ValueError as error:
-        raise CheckpointError(f'{url} is no address: {error}') from error
+        raise CheckpointError(f'{url} is not a valid URL: {error}') from error
     name = re.sub(r'[^\w.+-]', '_', name)
     if separator:
         given = re.fullmatch(r'sha256=([0-9a-f]{64})', fragment.lower())
         if not given:
             raise CheckpointError(
-                f'{url}: what is behind # must be sha256= and 64 hex digits, as '
+                f'{url}: the part after # must be sha256= and 64 hex digits, as '
                 'sha256sum prints them'
             )
-        return address, given[1], f'{given[1][:16]}-{name}'
+        return location, given[1], f'{given[1][:16]}-{name}'
     in_name = re.search(r'-([0-9a-f]{8,64})\.', name)
     if in_name:
-        return address, in_name[1], name
+        return location, in_name[1], name
     if not is_trusted():
         raise CheckpointError(
-            f'{url} was not fetched, because nothing says what must be in it. Look up '
-            'its SHA-256 or, of a file that you trust, print it with sha256sum, and '
-            f'append it: {url}#sha256=<64 hex digits>. {TRUST_VARIABLE}=1 fetches it '
-            'all the same'
+            f'{url} was not fetched, because its SHA-256 is unknown. Look it up or, '
+            'for a file that you trust, print it with sha256sum, and append it: '
+            f'{url}#sha256=<64 hex digits>. {TRUST_VARIABLE}=1 downloads without it'
         )
     print_log(
-        f'{url} is not checked, because {TRUST_VARIABLE}=1 says so: it has no SHA-256',
+        f'{url} is not checked: it has no SHA-256, and {TRUST_VARIABLE}=1 is set',
         logger='current',
         level=logging.WARNING,
     )
-    return address, '', f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
+    return location, '', f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
 
 
-def _has_hash(path: Path, expected: str) -> bool:
-    """Tell whether a file is there, and is the one meant."""
-    if not path.is_file():
-        return False
+def _hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hex digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-    return digest.hexdigest().startswith(expected)
+    return digest.hexdigest()
+
+
+def _has_hash(path: Path, expected: str) -> bool:
+    """Return whether a file exists and its SHA-256 starts as expected."""
+    return path.is_file() and _hash(path).startswith(expected)
 
 
 @contextlib.contextmanager
 def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    # A lock and no barrier: it works for some ranks alone, and goes with its process.
+    # A lock rather than a barrier: it also works for some of the ranks, and ends with
+    # its process.
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Where locks do not work, processes download beside each other: slower alone.
+        # Where locks are not supported, all processes download: only slower.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -196,50 +200,46 @@ def _one_process_at_a_time(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _download(address: str, path: Path, expected: str) -> None:
-    """Fetch a file, so that it is there whole and checked or not at all."""
-    print_log(f'Fetching {address} to {path}', logger='current')
-    part = path.with_name(f'.{uuid.uuid4().hex}.part')
-    try:
-        found = _receive(address, part)
+def _download(url: str, path: Path, expected: str) -> None:
+    """Download a file. It appears complete and verified, or not at all."""
+    print_log(f'Fetching {url} to {path}', logger='current')
+    with atomic_path(path) as partial:
+        _receive(url, partial)
+        found = _hash(partial)
         if not found.startswith(expected):
             raise CheckpointError(
-                f'{address} was refused and not kept: its SHA-256 should be '
+                f'{url} was refused and not kept: its SHA-256 should be '
                 f'{expected}{"..." if len(expected) < 64 else ""} but is {found}. '
-                'It was changed, or the hash is of another file: ask its maker'
+                'The file was changed, or the hash belongs to another file: ask its '
+                'publisher'
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _receive(address: str, path: Path) -> str:
-    """Write what an address sends to a file, and return its SHA-256."""
-    request = urllib.request.Request(address, headers={'User-Agent': 'volo'})
-    digest, received = hashlib.sha256(), 0
+# torch.hub.download_url_to_file has no timeout, takes a truncated response for a whole
+# file and does not return the hash that it found.
+def _receive(url: str, path: Path) -> None:
+    """Write the response of a URL to a file."""
+    request = urllib.request.Request(url, headers={'User-Agent': 'volo'})
     with path.open('wb') as file:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 announced = response.headers.get('Content-Length', '')
-                while block := response.read(_BLOCK_BYTES):
-                    file.write(block)
-                    digest.update(block)
-                    received += len(block)
+                shutil.copyfileobj(response, file, _BLOCK_BYTES)
         except urllib.error.HTTPError as error:
             raise CheckpointError(
-                f'{address} cannot be fetched: HTTP {error.code} {error.reason}. Check '
-                'the address'
+                f'{url} cannot be fetched: HTTP {error.code} {error.reason}. Check the '
+                'URL'
             ) from error
-        # ValueError: an address that is none.
+        # ValueError: not a valid URL.
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, 'reason', None) or error
             raise CheckpointError(
-                f'{address} cannot be fetched ({reason or type(error).__name__}): try '
-                'again, or fetch the file otherwise and give its local path'
+                f'{url} cannot be fetched ({reason or type(error).__name__}): try '
+                'again, or download the file by other means and give its local path'
             ) from error
+        received = file.tell()
     if announced.isdigit() and received < int(announced):
         raise CheckpointError(
-            f'{address} broke off after {received:,} of {int(announced):,} bytes: try '
-            'again'
+            f'{url}: the connection closed after {received:,} of {int(announced):,} '
+            'bytes: try again'
         )
-    return digest.hexdigest()

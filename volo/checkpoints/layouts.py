@@ -1,4 +1,4 @@
-"""Parameter names of the authors and timm, and their names in this project."""
+"""Convert parameter names between the authors' (and timm's) layout and ours."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from volo.errors import CheckpointError, some
 
 _COMMON = r'(?:norm[12]|attn\.proj|mlp\.fc[12])\.\w+'
 
-
+#: Placeholder in _NAMES -> the names that it matches.
 _FIELDS = {
     'outlooker': rf'\d+\.{_COMMON}',
     'transformer': rf'\d+\.(?:{_COMMON}|attn\.qkv\.\w+)',
@@ -21,8 +21,7 @@ _FIELDS = {
     'index': r'\d+',
 }
 
-
-#: Names in both layouts, theirs first; a field matches what _FIELDS says of it.
+#: Names in both layouts, the authors' first.
 _NAMES = [
     ('pos_embed', 'backbone.pos_embed'),
     ('patch_embed.{conv}', 'backbone.stem.{conv}'),
@@ -43,8 +42,7 @@ _NAMES = [
     ('aux_head.{leaf}', 'head.aux_fc.{leaf}'),
 ]
 
-
-#: What only a VOLO has: the weights of an outlooker.
+#: Layout -> names that only a VOLO has: the weights of an outlooker.
 _SIGNATURES = {
     'official': re.compile(r'network\.0\.\d+\.attn\.(v|attn)\.'),
     'volo': re.compile(r'(backbone\.)?stages\.0\.\d+\.attn\.(value|logits)\.'),
@@ -52,16 +50,16 @@ _SIGNATURES = {
 
 
 def detect_layout(state_dict: Mapping[str, Any]) -> str:
-    """Tell by the names alone whose layout a state dict has.
+    """Return the layout of a state dict, judged by its names.
 
     Args:
-        state_dict: Names of a classifier, a segmentor or a bare backbone.
+        state_dict: Weights of a classifier, a segmentor or a backbone alone.
 
     Returns:
         ``'volo'`` for ours, ``'official'`` for the authors' and timm's.
 
     Raises:
-        CheckpointError: Neither, or both.
+        CheckpointError: The names belong to neither layout, or to both.
     """
     layouts = [
         layout
@@ -71,8 +69,8 @@ def detect_layout(state_dict: Mapping[str, Any]) -> str:
     if len(layouts) != 1:
         what = 'weights of two layouts' if layouts else 'no weights of a VOLO'
         raise CheckpointError(
-            f'the file holds {what}: it has names like {some(state_dict)}. Take '
-            'a checkpoint of the authors, of timm or of this project'
+            f'the file holds {what}: it has names like {some(state_dict)}. Use a '
+            'checkpoint of the authors, of timm or of this project'
         )
     return layouts[0]
 
@@ -83,15 +81,15 @@ def convert_state_dict(
     """Rename weights of the authors or timm to our layout.
 
     Args:
-        state_dict: Weights in either layout; ours, bare backbones too, are returned
-            as they are.
-        source: What to call the weights in an error.
+        state_dict: Weights in either layout. Weights in ours, also those of a backbone
+            alone, are returned unchanged.
+        source: The name of the weights in error messages.
 
     Returns:
-        Our names and the same tensors.
+        The same tensors under our names.
 
     Raises:
-        CheckpointError: Names that are not a VOLO's.
+        CheckpointError: The names are not those of a VOLO.
     """
     try:
         if detect_layout(state_dict) == 'volo':
@@ -104,16 +102,16 @@ def convert_state_dict(
 
 
 def to_official_layout(state_dict: Mapping[str, torch.Tensor]) -> dict:
-    """Rename our weights to the authors' and timm's layout: the way back.
+    """Rename our weights to the authors' and timm's layout.
 
     Args:
-        state_dict: Weights in either layout, of a classifier or a bare backbone.
+        state_dict: Weights of a classifier or a backbone alone, in either layout.
 
     Returns:
-        The authors' names and the same tensors.
+        The same tensors under the authors' names.
 
     Raises:
-        CheckpointError: Names that layout has none for, such as a decode head's.
+        CheckpointError: That layout has no such weights, for example a decode head's.
     """
     if detect_layout(state_dict) == 'official':
         return dict(state_dict)
@@ -145,6 +143,6 @@ def _rename(
     if unknown:
         raise CheckpointError(
             f'{len(unknown)} of {len(state_dict)} names are not those of a VOLO '
-            f'classifier: {some(unknown)}. Take the file as its maker saved it'
+            f'classifier: {some(unknown)}. Use the file as its author saved it'
         )
     return renamed

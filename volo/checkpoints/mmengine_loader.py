@@ -1,4 +1,4 @@
-"""What mmengine, and all that loads through it, gets to see of a checkpoint."""
+"""The safe checkpoint loader for mmengine and the libraries that build on it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .layouts import convert_state_dict, detect_layout
 from .reading import read_checkpoint, select_weights
 from .trust import TRUST_VARIABLE, is_trusted
 
-#: All of mmengine's schemes: patterns that it matches with the beginning of a source.
+#: All of mmengine's schemes: patterns that it matches at the start of a source.
 SCHEMES = [
     '',
     'http://',
@@ -26,7 +26,7 @@ SCHEMES = [
     r'(\S+\:)?petrel://',
 ]
 
-#: Where a checkpoint has the text of a config, and where it says that it has it.
+#: Where a checkpoint keeps the text of a config, and where it records that.
 _CONFIG_PLACES = [
     ('meta', 'config'),
     ('meta', 'cfg'),
@@ -39,29 +39,29 @@ def register_safe_loader() -> None:
     """Make mmengine open every checkpoint through :func:`read_checkpoint`.
 
     From then on ``mmengine.runner.load_checkpoint``, the Runner, mmsegmentation's
-    ``init_model`` and mmpretrain's inferencers run nothing that a file holds, fetch
-    nothing without its SHA-256, read ``.safetensors``, and take files of the authors
-    and of timm, which are renamed in memory. Other models' files are handed on as
-    they are, but without the text of their config.
+    ``init_model`` and mmpretrain's inferencers execute no code from a file, download
+    nothing without its SHA-256, read ``.safetensors``, and accept files of the authors
+    and of timm, which are renamed in memory. Checkpoints of other models are returned
+    unchanged, except for the text of their config, which is removed.
     """
     CheckpointLoader.register_scheme(SCHEMES, loader=load_from_volo, force=True)
 
 
 # mmengine logs a loader by its name, after the tenth character.
 def load_from_volo(source: str, map_location: Any = None) -> dict[str, Any]:
-    """Open a checkpoint for mmengine.
+    """Read a checkpoint for mmengine.
 
     Args:
         source: As in :func:`volo.checkpoints.fetching.locate`.
-        map_location: As in ``torch.load``, but None means the CPU: a model's
-            weights are copied to where the model is.
+        map_location: As in ``torch.load``, but None means the CPU: loading into a
+            model copies the weights to its device.
 
     Returns:
-        The checkpoint; a VOLO's has ``meta`` and, in our layout, ``state_dict``.
+        The checkpoint. A VOLO's has ``meta`` and, in our layout, ``state_dict``.
 
     Raises:
-        CheckpointError: As in :func:`read_checkpoint`, or an official file has
-            names that are not a VOLO's.
+        CheckpointError: As in :func:`read_checkpoint`, or a file in the authors'
+            layout has names that are not those of a VOLO.
     """
     checkpoint = read_checkpoint(source, map_location or 'cpu')
     _drop_configs(checkpoint, source)
@@ -79,10 +79,10 @@ def load_from_volo(source: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def _drop_configs(checkpoint: dict[str, Any], source: str) -> None:
-    """Take away the texts that mmengine would run as Python.
+    """Remove the config texts that mmengine would run as Python.
 
-    The Runner runs one when it resumes, and an inferencer without a config another.
-    To look for code in them would not do: a config can name any function as a type.
+    The Runner runs one when it resumes; an inferencer without a config runs another.
+    Searching them for code is not enough: a config can name any function as a type.
     """
     if is_trusted():
         return
@@ -96,14 +96,14 @@ def _drop_configs(checkpoint: dict[str, Any], source: str) -> None:
             dropped = True
     if dropped:
         print_log(
-            f'{source}: the config in it is left out, since mmengine would run it '
+            f'{source}: its config is removed, because mmengine would run it as code '
             f'({TRUST_VARIABLE}=1 keeps it)',
             logger='current',
         )
 
 
 def _take_backbone(checkpoint: dict[str, Any], source: str) -> dict[str, Any]:
-    """Name the weights as mmengine does for ``mmcls://``: a bare backbone's."""
+    """Return the backbone's weights alone, as mmengine does for ``mmcls://``."""
     weights = select_weights(checkpoint, source)
     return dict(
         state_dict={

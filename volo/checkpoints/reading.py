@@ -1,9 +1,9 @@
-"""Opening checkpoint files without running what is in them.
+"""Read checkpoint files without executing code from them.
 
-``torch.load`` without ``weights_only`` runs whatever code a file asks for, and
-mmengine falls back to that with a warning. Here nothing does: a file that needs
-more than tensors, plain Python types and what an mmengine Runner writes is
-refused, and :data:`.trust.TRUST_VARIABLE` is the one way round, for files one made.
+``torch.load`` without ``weights_only`` executes any code that a file contains, and
+mmengine falls back to that with a warning. Here a file may contain tensors, plain
+Python types and what an mmengine Runner writes. All other files are refused, unless
+:data:`.trust.TRUST_VARIABLE` is set.
 """
 
 import io
@@ -29,27 +29,27 @@ from .stand_ins import ALLOWED
 from .trust import TRUST_VARIABLE, is_trusted
 
 #: Where trainers keep the weights and the averaged weights (EMA).
-WEIGHT_KEYS = ('state_dict', 'model')
-EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema_state_dict')
+WEIGHT_KEYS: tuple[str, ...] = ('state_dict', 'model')
+EMA_KEYS: tuple[str, ...] = ('state_dict_ema', 'model_ema', 'ema_state_dict')
 
 
 def read_checkpoint(
     path: str | os.PathLike, map_location: Any = 'cpu'
 ) -> dict[str, Any]:
-    """Open a whole checkpoint: weights, meta, optimizer and all.
+    """Read a whole checkpoint: weights, meta, optimizer and everything else.
 
     Args:
-        path: A ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors`` file, or an address
-            of one with its SHA-256, see :func:`volo.checkpoints.fetching.locate`.
+        path: A ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors`` file, or its URL
+            with its SHA-256, as in :func:`volo.checkpoints.fetching.locate`.
         map_location: As in ``torch.load``.
 
     Returns:
-        The checkpoint as it was saved; of a ``.safetensors`` file, its metadata as
+        The checkpoint as it was saved. For a ``.safetensors`` file, its metadata as
         ``meta`` and its tensors as ``state_dict``.
 
     Raises:
-        CheckpointError: The file is missing, empty, damaged, no checkpoint, without
-            tensors, or asks to run code; or it cannot be fetched.
+        CheckpointError: The file is missing, empty, damaged, not a checkpoint, without
+            tensors, or contains code; or it cannot be downloaded.
     """
     path = locate(path)
     if path.is_dir():
@@ -78,20 +78,19 @@ def read_checkpoint(
 def read_weights(
     path: str | os.PathLike, use_ema: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Open a checkpoint and take the model's weights out of it.
+    """Read the weights of the model from a checkpoint.
 
     Args:
         path: As in :func:`read_checkpoint`.
-        use_ema: Take the averaged weights (EMA) that the file holds beside the
-            others. Files of mmengine's ``EMAHook`` have only one answer: they keep
-            the averaged weights as their main ones.
+        use_ema: Return the averaged weights (EMA). Files of mmengine's ``EMAHook``
+            give the same weights either way: their main weights are the averaged
+            ones.
 
     Returns:
-        Names and tensors on the CPU, in the file's layout, without ``module.``.
+        Names and tensors on the CPU, in the layout of the file, without ``module.``.
 
     Raises:
-        CheckpointError: As in :func:`read_checkpoint`, or the file does not hold
-            the weights asked for.
+        CheckpointError: As in :func:`read_checkpoint`, or the file has no such weights.
     """
     return select_weights(read_checkpoint(path), str(path), use_ema)
 
@@ -99,12 +98,12 @@ def read_weights(
 def select_weights(
     checkpoint: Mapping[str, Any], source: str, use_ema: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Find the model's weights in an opened checkpoint.
+    """Return the weights of the model in a checkpoint.
 
     Args:
         checkpoint: A flat dict of tensors, or a dict that has such a dict under one
             of :data:`WEIGHT_KEYS` or :data:`EMA_KEYS`.
-        source: What to call the checkpoint in an error.
+        source: The name of the checkpoint in error messages.
         use_ema: As in :func:`read_weights`.
 
     Returns:
@@ -113,11 +112,10 @@ def select_weights(
     Raises:
         CheckpointError: There are no such weights.
     """
-    keys = WEIGHT_KEYS
-    # EMAHook swaps the two when it saves: its ema_state_dict, known by the counter
+    # EMAHook swaps the two when it saves: its ema_state_dict, recognized by the number
     # of averaging steps, holds the weights that were *not* averaged.
-    if use_ema and 'steps' not in (checkpoint.get('ema_state_dict') or ()):
-        keys = EMA_KEYS
+    swapped = 'steps' in (checkpoint.get('ema_state_dict') or ())
+    keys = EMA_KEYS if use_ema and not swapped else WEIGHT_KEYS
     found = [key for key in keys if isinstance(checkpoint.get(key), Mapping)]
     if found:
         weights = checkpoint[found[0]]
@@ -126,7 +124,7 @@ def select_weights(
     else:
         raise CheckpointError(
             f'{source} holds no averaged weights (EMA): it has '
-            f'{_describe(checkpoint)}. Take its plain weights instead'
+            f'{_describe(checkpoint)}. Use its plain weights instead'
         )
     if not weights or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise CheckpointError(
@@ -143,7 +141,7 @@ def select_weights(
 
 
 def _describe(checkpoint: Any) -> str:
-    """Say what was found where weights were expected."""
+    """Return what was found where weights were expected."""
     if not isinstance(checkpoint, Mapping):
         return f'a {type(checkpoint).__name__}'
     return f'the keys {some(checkpoint, 6)}' if checkpoint else 'an empty dict'
@@ -158,7 +156,7 @@ def _holds_tensor(value: Any) -> bool:
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
-    # Functions and dicts, which remap devices saved in a pickle, mean nothing here.
+    # Functions and dicts remap the devices in a pickle: they do not apply here.
     known = isinstance(map_location, (str, torch.device))
     try:
         with safe_open(path, 'pt', device=str(map_location) if known else 'cpu') as f:

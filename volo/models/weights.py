@@ -1,9 +1,9 @@
-"""Weights of the authors, of timm and of this project, strictly into our models.
+"""Load weights of the authors, of timm and of this project strictly into our models.
 
-The authors and timm name parameters alike ("official" here); ours are those of an
-mmpretrain classifier with ``backbone`` and ``head``. Nothing is loaded in part:
-what does not fit is an error that says what the file holds. The two exceptions are
-said aloud: another grid of the position embedding, and another number of classes.
+The authors and timm use the same parameter names ("official" here); ours are those of
+an mmpretrain classifier with ``backbone`` and ``head``. Weights are loaded completely
+or not at all: a mismatch is an error. There are two exceptions, both logged: another
+grid of the position embedding, and another number of classes.
 """
 
 import dataclasses
@@ -28,12 +28,13 @@ _CLASSIFIERS = ('head.fc.', 'head.aux_fc.')
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """Why weights do not fit a model; false if they do.
+    """The differences between weights and a model; false if there are none.
 
     Attributes:
         missing: Names that only the model has.
         left_over: Names that only the weights have.
-        misshapen: Names of both, and the two shapes: the weights', the model's.
+        misshapen: Names that both have, with the shape in the weights and the shape in
+            the model.
     """
 
     missing: list[str]
@@ -67,9 +68,12 @@ def compare(
     """Compare the names and shapes of weights with those of a model.
 
     Args:
-        own: The model's.
+        own: The state dict of the model.
         theirs: The weights to load.
         ignore: Names that may differ.
+
+    Returns:
+        The differences.
     """
     return Mismatch(
         sorted(n for n in own if n not in theirs and n not in ignore),
@@ -83,10 +87,10 @@ def compare(
 
 
 def infer_arch(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Name the arch that weights belong to, by their shapes.
+    """Return the arch that weights belong to, judged by their shapes.
 
     Args:
-        state_dict: Weights in either layout, of a whole model or a bare backbone.
+        state_dict: Weights of a whole model or a backbone alone, in either layout.
 
     Returns:
         A name in :data:`volo.models.ARCHS`, or ``'unknown'``.
@@ -120,12 +124,14 @@ def load_weights(
     """Load a file of the authors, of timm or of this project into a model.
 
     Args:
-        module: A whole model of ours (classifier, segmentor) or a bare backbone.
-        path: A local file or an address, see :func:`read_checkpoint`.
-        use_ema: Take the averaged weights, see :func:`read_weights`.
+        module: A classifier, a segmentor or a backbone alone.
+        path: A local file or a URL, as in
+            :func:`volo.checkpoints.reading.read_checkpoint`.
+        use_ema: Load the averaged weights (EMA), as in
+            :func:`volo.checkpoints.reading.read_weights`.
 
     Raises:
-        CheckpointError: The file cannot be opened, or does not fit the model.
+        CheckpointError: The file cannot be read or does not fit the model.
     """
     weights = convert_state_dict(read_weights(path, use_ema), path)
     load_state_dict(module, weights, str(path))
@@ -134,20 +140,20 @@ def load_weights(
 def load_state_dict(
     module: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str
 ) -> None:
-    """Load weights in our layout: all that the model has, or none.
+    """Load weights in our layout: all weights of the model, or none.
 
-    A position embedding (1, H, W, C) of another grid is resampled, and class heads
-    (num_classes, C) for another number of classes are left as the model has them;
-    the log says both. A bare backbone takes the backbone of a whole model.
+    A position embedding (1, H, W, C) of another grid is resampled. Class heads
+    (num_classes, C) for another number of classes are skipped. Both are logged. A
+    backbone alone also accepts the weights of a whole model.
 
     Args:
-        module: A whole model of ours (classifier, segmentor) or a bare backbone.
-        state_dict: Names and tensors in our layout.
-        source: What to call the weights in messages.
+        module: A classifier, a segmentor or a backbone alone.
+        state_dict: Weights in our layout.
+        source: The name of the weights in messages.
 
     Raises:
-        CheckpointError: Weights are missing, left over or misshapen. The model is
-            then unchanged.
+        CheckpointError: Weights are missing, left over or of another shape. The model
+            is unchanged.
     """
     module = unwrap(module)
     own = module.state_dict()
@@ -182,7 +188,7 @@ def _take_backbone(
     if others:
         print_log(
             f'{source}: the model is a backbone, so {len(others)} other weights are '
-            f'not used ({some(others)})',
+            f'skipped ({some(others)})',
             logger='current',
         )
     return backbone
@@ -195,11 +201,11 @@ def _fit_pos_embed(
     if name not in weights or name not in own:
         return
     theirs, ours = weights[name], own[name]
-    # Another number of channels is another model: left to the caller's check.
+    # Another number of channels means another model: the caller reports it.
     if theirs.ndim != 4 or theirs.shape[-1] != ours.shape[-1]:
         return
     if theirs.shape[1:3] != ours.shape[1:3]:
-        size = tuple(ours.shape[1:3])
+        size = (ours.shape[1], ours.shape[2])
         print_log(
             f'{source}: position embedding resized from {tuple(theirs.shape[1:3])} '
             f'tokens to {size}',
@@ -211,9 +217,9 @@ def _fit_pos_embed(
 def _drop_other_classes(
     weights: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], source: str
 ) -> set[str]:
-    """Drop the class heads if they are for other classes; say what stays the model's.
+    """Drop the class heads if they are for another number of classes.
 
-    The model's names that the weights need not bring are returned.
+    The names of the model's weights that keep their values are returned.
     """
     changed = [
         name
@@ -227,7 +233,7 @@ def _drop_other_classes(
         return set()
     print_log(
         f'{source}: trained for {weights[changed[0]].shape[0]} classes, the model has '
-        f'{own[changed[0]].shape[0]}: both its class heads keep their initial weights',
+        f'{own[changed[0]].shape[0]}: both class heads keep their initial weights',
         logger='current',
     )
     for name in [name for name in weights if name.startswith(_CLASSIFIERS)]:
@@ -241,9 +247,9 @@ def _advise(
     theirs, ours = infer_arch(state_dict), infer_arch(own)
     if theirs != ours and theirs != 'unknown':
         model = 'another VOLO' if ours == 'unknown' else ours
-        return f'The file holds volo {theirs}, the model is {model}: take the same arch'
+        return f'The file holds volo {theirs}, the model is {model}: use the same arch'
     if _has_backbone(own) and not _has_backbone(state_dict):
         return 'The file holds a bare backbone: load it into model.backbone'
     if _has_backbone(own):
-        return 'If only the backbone is wanted, load it into model.backbone'
-    return 'Take weights that were saved from this model'
+        return 'To use its backbone only, load it into model.backbone'
+    return 'Use weights that were saved from this model'
