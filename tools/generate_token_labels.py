@@ -1,6 +1,6 @@
 """Make label maps: an annotator's best classes in every cell of every image.
 
-With weights that timm fetches, or with one's own, of timm or of a config:
+The annotator is a model of timm, with its pretrained weights or yours, or a config:
 
 python tools/generate_token_labels.py data/imagenet/train maps --timm dm_nfnet_f6
 python tools/generate_token_labels.py IMAGES OUT --timm NAME --checkpoint FILE
@@ -10,11 +10,12 @@ On several GPUs, one process each (without GPUs, on the CPU):
 
 torchrun --nproc-per-node 8 tools/generate_token_labels.py ... --launcher pytorch
 
-IMAGES holds CLASS/NAME.jpg or NAME.jpg; OUT gets CLASS/NAME.pt or, with --packed, a
-packed store. Interrupted, the same command goes on where it stopped.
+IMAGES holds CLASS/NAME.jpg or NAME.jpg. OUT gets CLASS/NAME.pt or, with --packed, a
+packed store. After an interruption the same command continues.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,9 @@ from volo.annotators.generate import generate_label_maps
 from volo.engine.cli import positive, run_cli
 from volo.engine.launch import join_processes
 from volo.errors import ConfigError
+from volo.token_label.folder_writer import FolderWriter
+from volo.token_label.maps import Writer
+from volo.token_label.packed_writer import PackedWriter
 
 
 def main() -> None:
@@ -33,27 +37,46 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('images', type=Path, help='folder of images')
-    parser.add_argument('out', type=Path, help='folder of the label maps')
+    parser.add_argument('out', type=Path, help='folder for the label maps')
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument('--timm', metavar='NAME', help='annotator: a model of timm')
     model.add_argument('--config', help='annotator: a config of a classifier')
     parser.add_argument(
-        '--checkpoint', help="its weights; default: timm's pretrained ones"
+        '--checkpoint',
+        help="weights of the annotator; default: timm's pretrained weights",
     )
     parser.add_argument(
-        '--random-weights', action='store_true', help='load none, to try things out'
+        '--random-weights', action='store_true', help='load no weights, for trials'
     )
     parser.add_argument(
-        '--num-classes', type=positive, help="of timm's model, if not its own number"
+        '--num-classes',
+        type=positive,
+        help="classes of the --timm checkpoint; default: timm's number",
     )
     parser.add_argument(
         '--input-size',
         type=positive,
-        help='side of the square that images are resized to, in pixels',
+        help='side in pixels of the square that images are resized to; default: that '
+        'of the annotator',
     )
-    parser.add_argument('--top-k', type=positive, default=5, help='classes a cell')
-    parser.add_argument('--batch-size', type=positive, default=64, help='a process')
-    parser.add_argument('--workers', type=int, default=2, help='loaders a process')
+    parser.add_argument(
+        '--top-k',
+        type=positive,
+        default=5,
+        help='classes per cell; default: %(default)s',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=positive,
+        default=64,
+        help='images per process; default: %(default)s',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=2,
+        help='loading processes per process; default: %(default)s',
+    )
     parser.add_argument('--packed', action='store_true', help='write a packed store')
     parser.add_argument('--device', help='default: a GPU if there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none')
@@ -65,30 +88,35 @@ def main() -> None:
         raise ConfigError('--config needs the weights too: give --checkpoint')
     if args.config and args.num_classes:
         raise ConfigError(
-            "--num-classes is for --timm: a config says it in its model's head"
+            '--num-classes is for --timm: with --config, set num_classes in its head'
         )
     device = join_processes(args.launcher, args.device)
-    # Random weights: the same in all processes, and when a run is taken up again.
+    # Random weights must agree between processes, and after an interruption.
     torch.manual_seed(0)
     options = dict(input_size=args.input_size, device=device)
     if args.timm:
         annotator = build_timm_annotator(
             args.timm,
             args.checkpoint,
+            pretrained=not (args.checkpoint or args.random_weights),
             num_classes=args.num_classes,
-            random_weights=args.random_weights,
             **options,
         )
     else:
         annotator = build_mmpretrain_annotator(args.config, args.checkpoint, **options)
+
+    def open_writer(keys: Sequence[str], shape: tuple[int, int, int]) -> Writer:
+        if args.packed:
+            return PackedWriter.create(args.out, keys, shape, annotator.num_classes)
+        return FolderWriter(args.out, keys, shape)
+
     report = generate_label_maps(
         annotator,
         args.images,
-        args.out,
+        open_writer,
         k=args.top_k,
         batch_size=args.batch_size,
         workers=args.workers,
-        packed=args.packed,
     )
     if is_main_process():
         print(report)

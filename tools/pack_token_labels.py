@@ -1,10 +1,10 @@
-"""Pack a folder of label maps, one .pt file an image, into a packed store.
+"""Pack a folder of label maps, one .pt file per image, into a packed store.
 
 python tools/pack_token_labels.py label_top5_train_nfnet data/token_labels
 
-The store is read faster and is a handful of files, not one an image. Training takes
-either. Interrupted, the same command goes on where it stopped. All that was written
-is compared with its checksums in the end.
+The store is faster to read and has four files instead of one per image. Training reads
+either. After an interruption the same command continues. At the end every map is
+compared with its checksum.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from volo.token_label.packed_writer import PackedWriter
 
 
 def pack(folder: LabelMapFolder, writer: PackedWriter) -> None:
-    """Write all maps that the store does not hold yet; complete and verify it."""
+    """Write all maps that the store lacks, then verify and complete it."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
         try:
@@ -46,27 +46,31 @@ def bytes_on_disk(*paths: str | Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', type=Path, help='folder of .pt files')
-    parser.add_argument('dst', type=Path, help='folder of the store, made if missing')
+    parser.add_argument(
+        'dst', type=Path, help='folder of the store, created if missing'
+    )
     parser.add_argument(
         '--num-classes',
         type=int,
-        help="the annotator's number of classes; default: as many as are found, of "
-        'which at most 65536',
+        help="the annotator's number of classes; default: as many as the maps contain, "
+        'at most 65536',
     )
     parser.add_argument(
         '--dtype',
         choices=['float16', 'float32'],
         default='float16',
-        help='what scores are rounded to',
+        help='type that scores are rounded to; default: %(default)s',
     )
     args = parser.parse_args()
 
     folder = LabelMapFolder(args.src)
     keys = sorted(folder.keys())
     if not keys:
-        raise DataError(f'{args.src}: no .pt file in this folder. Name another one')
+        raise DataError(f'{args.src}: no .pt file in this folder. Name another folder')
     shape = folder.read(keys[0]).scores.shape
     writer = PackedWriter.create(args.dst, keys, shape, args.num_classes, args.dtype)
     pack(folder, writer)

@@ -18,24 +18,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'run_dirs', nargs='+', type=Path, metavar='RUN_DIR', help='work dir of a run'
+        'run_dirs',
+        nargs='+',
+        type=Path,
+        metavar='RUN_DIR',
+        help='work dir of a training',
     )
     parser.add_argument('--out', type=Path, required=True, help='image to write')
     parser.add_argument(
         '--scalars',
         nargs='+',
         metavar='NAME',
-        help='what to draw, by default loss, validation metrics and lr',
+        help='scalars to draw; default: loss, validation metrics and learning rate',
     )
     parser.add_argument(
-        '--labels', nargs='+', metavar='NAME', help='by default the folders'
+        '--labels',
+        nargs='+',
+        metavar='NAME',
+        help='names of the runs; default: their folders',
     )
     parser.add_argument(
         '--smooth',
         type=int,
         default=1,
         metavar='N',
-        help="mean of N logged values, for training's scalars",
+        help='draw the mean of N logged values for scalars of training',
     )
     args = parser.parse_args()
 
@@ -44,11 +51,13 @@ def main() -> None:
     labels = args.labels or [path.resolve().name for path in args.run_dirs]
     if len(labels) != len(args.run_dirs):
         raise ConfigError(
-            f'--labels: {len(labels)} for {len(args.run_dirs)} runs: give one each'
+            f'--labels: {len(labels)} for {len(args.run_dirs)} runs: give one per run'
         )
     if len(set(labels)) < len(labels):
         if args.labels:
-            raise ConfigError(f'--labels {" ".join(labels)}: each must be another')
+            raise ConfigError(
+                f'--labels {" ".join(labels)}: two are equal: give different ones'
+            )
         labels = [str(path) for path in args.run_dirs]
     runs = {
         label: read_curves(path)

@@ -2,8 +2,8 @@
 
 python tools/show_token_labels.py configs/volo_d1_imagenet.py OUT [--count 8]
 
-An image, its label map and an augmented crop with its targets, side by side: a person
-sees at a glance whether they agree.
+Each drawing shows an image, its label map and an augmented crop with its targets, so
+that you see whether they agree.
 """
 
 import argparse
@@ -29,10 +29,21 @@ def main() -> None:
     )
     parser.add_argument('config', help='config with a TokenLabelDataset')
     parser.add_argument('out', type=Path, help='folder for the drawings')
-    parser.add_argument('--count', type=positive, default=8, help='images')
-    parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--count',
+        type=positive,
+        default=8,
+        help='number of images; default: %(default)s',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the choice and the augmentation'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='options that replace those of the config',
     )
     args = parser.parse_args()
 
@@ -41,11 +52,14 @@ def main() -> None:
     with readable_errors(cfg):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     if not isinstance(dataset, TokenLabelDataset):
-        raise ConfigError(f'{args.config}: no TokenLabelDataset in train_dataloader')
+        raise ConfigError(
+            f'{args.config}: no TokenLabelDataset in train_dataloader. Use a config '
+            'with token labels'
+        )
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f'{args.out} cannot be made: {error}') from error
+        raise DataError(f'{args.out} cannot be created: {error}') from error
     np.random.seed(args.seed)
     for index in np.random.permutation(len(dataset))[: args.count]:
         packed = dataset[int(index)]

@@ -79,7 +79,7 @@ def test_more_locations_than_go_through_at_once(monkeypatch):
 
 
 def test_what_cannot_classify_locations_is_refused():
-    with pytest.raises(ConfigError, match='looks at the places of features'):
+    with pytest.raises(ConfigError, match='depends on the positions of features'):
         OfPlaces(Preprocess(64))
     with pytest.raises(ConfigError, match='has no grid|have no grid'):
         Brightness(Preprocess(16))

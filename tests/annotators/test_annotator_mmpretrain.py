@@ -89,7 +89,7 @@ def test_tokens_go_through_the_head(out_type, head):
     torch.testing.assert_close(scores, expected)
 
 
-def test_the_norm_behind_a_convnexts_pooling_is_applied_to_locations():
+def test_convnexts_norm_after_the_pooling_is_applied_to_locations():
     model = make(CONVNEXT, LINEAR)
     original = copy.deepcopy(model)
     images = torch.randn(2, 3, 96, 96)
@@ -138,7 +138,7 @@ def test_volos_weights_of_other_classes_are_refused(volo_tiny, tmp_path):
     text = f"_base_ = ['{config}']\nmodel = dict(head=dict(num_classes=3))\n"
     (tmp_path / 'three.py').write_text(text)
     for file in ('ours.pth', 'theirs.pth'):
-        with pytest.raises(CheckpointError, match='is of 10 classes, the model of 3'):
+        with pytest.raises(CheckpointError, match='has 10 classes, the model 3'):
             build_mmpretrain_annotator(tmp_path / 'three.py', folder / file)
 
 
@@ -169,8 +169,13 @@ def test_a_config_gives_size_and_normalization(tmp_path):
             dict(type='GeneralizedMeanPooling'),
             'through a GeneralizedMeanPooling',
         ),
-        (RESNET, OF_RESNET, None, 'map that ResNet classifies'),
-        (dict(type='TinyViT', arch='5m'), LINEAR, None, 'map that TinyViT classifies'),
+        (RESNET, OF_RESNET, None, 'ResNet does not return the feature map'),
+        (
+            dict(type='TinyViT', arch='5m'),
+            LINEAR,
+            None,
+            'TinyViT does not return',
+        ),
     ],
 )
 def test_other_classifiers_are_refused(backbone, head, neck, message):

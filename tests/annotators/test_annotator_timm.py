@@ -87,7 +87,7 @@ def test_cells_go_through_the_layers_behind_the_pooling(name, options):
 
 
 def test_preprocessing_is_the_models_own():
-    annotator = build_timm_annotator('test_vit', random_weights=True)
+    annotator = build_timm_annotator('test_vit')
     cfg = annotator.model.pretrained_cfg
     assert annotator.preprocess.size == cfg['input_size'][-1]
     assert annotator.preprocess.mean == tuple(255 * x for x in cfg['mean'])
@@ -111,9 +111,9 @@ def test_a_checkpoint_gives_the_same_scores(tmp_path):
 def test_checkpoints_of_another_model_are_refused(tmp_path):
     file = tmp_path / 'vit.pth'
     torch.save(make('test_vit').state_dict(), file)
-    with pytest.raises(CheckpointError, match='is of 7 classes.*--num-classes'):
+    with pytest.raises(CheckpointError, match='has 7 classes, the model 9.*--num-cl'):
         build_timm_annotator('test_vit', file, num_classes=9)
-    with pytest.raises(CheckpointError, match='does not fit the model: 92 missing'):
+    with pytest.raises(CheckpointError, match='does not fit the model, .* 92 missing'):
         build_timm_annotator('test_resnet', file, num_classes=7)
 
 
@@ -126,12 +126,12 @@ def test_checkpoints_of_another_model_are_refused(tmp_path):
         ('test_vit', dict(input_size=70), r'\(70\) should be divisible'),
         ('mixer_s32_224', dict(input_size=96), 'cannot annotate images of 96 x 96'),
         ('tset_vit', {}, 'no such model. Did you mean test_vit'),
-        ('test_vit.nonsense', {}, 'cannot be made'),
+        ('test_vit.nonsense', {}, 'cannot be built'),
     ],
 )
 def test_what_cannot_annotate_is_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
-        build_timm_annotator(name, random_weights=True, **options)
+        build_timm_annotator(name, **options)
 
 
 def test_a_model_without_classifier_is_refused():
@@ -140,13 +140,13 @@ def test_a_model_without_classifier_is_refused():
         TimmAnnotator(model, 'test_resnet')
 
 
-def test_pretrained_weights_are_not_had_with_other_classes_or_offline(monkeypatch):
-    with pytest.raises(ConfigError, match='--num-classes goes with --checkpoint'):
-        build_timm_annotator('test_vit', num_classes=3)
+def test_pretrained_weights_need_their_classes_and_a_network(monkeypatch):
+    with pytest.raises(ConfigError, match='--num-classes needs --checkpoint'):
+        build_timm_annotator('test_vit', pretrained=True, num_classes=3)
 
     def fail(*args, **kwargs):
         raise OSError('no network\nand much more')
 
     monkeypatch.setattr(timm, 'create_model', fail)
     with pytest.raises(ConfigError, match=r'\(OSError: no network\).* --checkpoint$'):
-        build_timm_annotator('test_vit')
+        build_timm_annotator('test_vit', pretrained=True)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from volo.annotators.generate import generate_label_maps
 from volo.annotators.images import find_images, number_classes, read_image
 from volo.engine.launch import join_processes
 from volo.errors import ConfigError, DataError
-from volo.token_label import LabelMapFolder
+from volo.token_label import LabelMapFolder, PackedWriter
+from volo.token_label.folder_writer import FolderWriter
 from volo.token_label.packed import PackedLabelMaps
 
 
@@ -41,9 +44,15 @@ def images(tmp_path):
     return folder
 
 
-def generate(images, out, annotator=None, **options):
+def generate(images, out, annotator=None, packed=False, **options):
+    annotator = annotator or Colors()
     options = dict(k=2, batch_size=4, workers=0) | options
-    return generate_label_maps(annotator or Colors(), images, out, **options)
+    if packed:
+        classes = annotator.num_classes
+        open_writer = partial(PackedWriter.create, out, num_classes=classes)
+    else:
+        open_writer = partial(FolderWriter, out)
+    return generate_label_maps(annotator, images, open_writer, **options)
 
 
 def test_every_image_gets_a_map(images, tmp_path):
@@ -61,7 +70,7 @@ def test_every_image_gets_a_map(images, tmp_path):
 
 
 @pytest.mark.parametrize('packed', [False, True])
-def test_an_interrupted_run_goes_on(images, tmp_path, packed):
+def test_an_interrupted_run_continues(images, tmp_path, packed):
     broken = images / 'b' / '2.PNG'
     whole = broken.read_bytes()
     broken.write_bytes(whole[:60])
@@ -114,7 +123,7 @@ def test_scores_that_label_maps_cannot_hold_are_refused(images, tmp_path, factor
 
 
 def test_k_is_at_most_the_number_of_classes(images, tmp_path):
-    with pytest.raises(ConfigError, match='--top-k 4: from 1 to 3'):
+    with pytest.raises(ConfigError, match='--top-k 4: give a number from 1 to 3'):
         generate(images, tmp_path / 'out', k=4)
     assert not (tmp_path / 'out').exists()
 

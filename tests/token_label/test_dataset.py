@@ -131,19 +131,21 @@ def test_a_broken_map_is_an_error_either_way(folder):
             build(folder, missing=missing)[1]
 
 
-def test_maps_are_looked_for_before_training(folder):
+def test_missing_folder_is_an_error_before_training(folder):
     with pytest.raises(DataError, match=r'nowhere: no such folder of label maps'):
         build(folder, label_root='nowhere')
     build(folder, label_root='nowhere', lazy_init=True)
 
 
-def test_what_cannot_work_is_refused(folder):
+def test_invalid_datasets_are_refused(folder):
     with pytest.raises(ConfigError, match='may move pixels'):
         rotation = dict(type='torchvision/RandomRotation', degrees=9)
         build(folder, [*PIPELINE[:1], rotation, *PIPELINE[1:]])
-    with pytest.raises(ConfigError, match='ends in PackInputs, not in RandomFlip'):
+    with pytest.raises(ConfigError, match='must end in PackInputs, not in RandomFlip'):
         build(folder, PIPELINE[:-1])
-    with pytest.raises(ConfigError, match="missing is 'error' or 'label', got 'skip'"):
+    with pytest.raises(
+        ConfigError, match="missing must be 'error' or 'label', not 'skip'"
+    ):
         build(folder, missing='skip')
 
 
@@ -162,7 +164,7 @@ def test_published_axes_transpose_the_crop_alone(folder):
     np.testing.assert_allclose(published, right[[1, 0, 2]][:, [1, 0, 2]])
 
 
-def test_own_packing_keeps_its_keys(folder):
+def test_custom_pack_inputs_keeps_its_keys(folder):
     pack = dict(type='PackInputs', algorithm_keys=('img_path',), meta_keys=())
     dataset = build(folder, [*PIPELINE[:-1], pack])
     assert {'img_path', 'token_label'} <= set(dataset[0]['data_samples'].keys())

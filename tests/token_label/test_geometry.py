@@ -141,7 +141,7 @@ def test_targets_agree_with_what_the_tokens_show(chain):
     pure, right, empty, undecided = total
     assert pure > 100
     assert right == pure
-    # Half a cell beyond the edge goes on with the edge, as in RoIAlign.
+    # Edge cells extend half a cell beyond the edge, as in RoIAlign.
     assert undecided >= 0.9 * empty
 
 
@@ -213,7 +213,7 @@ class Upside(BaseTransform):
 
 
 @pytest.mark.parametrize('inside', [False, True])
-def test_a_transform_that_does_not_tell_is_refused(inside):
+def test_undescribed_transforms_are_refused(inside):
     transforms = [Unknown()]
     if inside:
         transforms = build([dict(type='RandomApply', transforms=[CROP], prob=0.5)])
@@ -227,7 +227,7 @@ def test_torchvisions_transforms_are_refused():
         track(build([dict(type='torchvision/RandomRotation', degrees=30)]))
 
 
-def test_own_transforms_take_part():
+def test_custom_transforms_take_part():
     np.random.seed(0)
     pipeline = Compose([StartGeometry(), *track([Harmless(), Upside()])])
     seen = set()

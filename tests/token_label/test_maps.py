@@ -109,8 +109,8 @@ def test_wrong_dtype(tmp_path, dtype):
 
 
 @pytest.mark.parametrize('index', [-1, 0.5, float('nan'), float('inf')])
-# The cast of what is no number warns; the error says it better.
-def test_class_that_is_no_index(tmp_path, index):
+# Casting NaN warns; the error is clearer.
+def test_class_that_is_not_an_index(tmp_path, index):
     path = save(tmp_path / 'x.pt', [[[1, 2]]], [[[3, index]]])
     with pytest.raises(DataError, match='x.pt: class indices must be whole numbers'):
         read_label_map(path)
@@ -168,7 +168,7 @@ def test_key_is_the_path_below_the_root(image, root, key):
 
 
 @pytest.mark.parametrize('image', ['data/val/a.jpg', 'data/training/a.jpg', 'a.jpg'])
-def test_key_of_an_image_elsewhere(image):
+def test_image_outside_the_root_has_no_key(image):
     with pytest.raises(DataError, match=f'{image} is not below data/train'):
         label_key(image, 'data/train')
 

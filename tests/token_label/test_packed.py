@@ -37,7 +37,7 @@ def test_reads_what_the_folder_reads(tmp_path):
         assert found.classes.dtype == expected.classes.dtype
 
 
-def test_what_is_read_can_be_changed_without_changing_the_store(store):
+def test_maps_are_copies(store):
     maps = PackedLabelMaps(store)
     found = maps.read(KEYS[0])
     found.scores[:] = 0
@@ -111,7 +111,7 @@ def test_verify_finds_a_flipped_bit(store, name):
         PackedWriter.open(store).finish()
 
 
-def test_what_did_not_reach_the_disk_is_written_again(tmp_path):
+def test_maps_lost_on_disk_are_written_again(tmp_path):
     root = tmp_path / 'store'
     writer = write_all(PackedWriter.create(root, KEYS, SHAPE))
     writer.flush()
@@ -167,7 +167,7 @@ def test_index_that_is_another_array(store):
         PackedLabelMaps(store)
 
 
-# Opening what is there
+# Opening
 
 
 def test_store_or_folder_is_opened(store, tmp_path):
@@ -180,7 +180,7 @@ def test_store_or_folder_is_opened(store, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['index.npy', 'meta.json'])
-def test_store_that_lost_a_file_is_no_folder_of_maps(store, name):
+def test_incomplete_store_is_not_read_as_a_folder(store, name):
     (store / name).unlink()
     with pytest.raises(DataError, match=name):
         open_label_maps(store)

@@ -65,20 +65,20 @@ def test_maps_that_do_not_fit(tmp_path, scores, classes, message):
     assert writer.missing() == ['n01/a']
 
 
-def test_class_that_needs_the_number_of_classes_said(tmp_path):
+def test_class_that_needs_num_classes(tmp_path):
     writer = PackedWriter.create(tmp_path / 'store', ['a'], SHAPE)
     with pytest.raises(DataError, match='a: class 65536 is none of the 65536'):
         writer.write('a', LabelMap(np.zeros(SHAPE), np.full(SHAPE, 65536)))
 
 
-def test_key_that_the_store_was_not_made_for(tmp_path):
+def test_key_that_the_store_lacks(tmp_path):
     writer = PackedWriter.create(tmp_path / 'store', ['a'], SHAPE)
     with pytest.raises(DataError, match='b: .*without this key'):
         writer.write('b', label_map('b'))
 
 
 @pytest.mark.parametrize('keys, message', [([], 'no label maps'), ('aba', 'key a')])
-def test_keys_that_make_no_store(tmp_path, keys, message):
+def test_invalid_keys(tmp_path, keys, message):
     with pytest.raises(DataError, match=f'store: .*{message}'):
         PackedWriter.create(tmp_path / 'store', list(keys), SHAPE)
     assert os.listdir(tmp_path) == []
@@ -89,7 +89,7 @@ def test_keys_that_make_no_store(tmp_path, keys, message):
     [((3, 4), {}), ((0, 4, 5), {}), (SHAPE, {'num_classes': 0})]
     + [(SHAPE, {'num_classes': 2**31 + 1}), (SHAPE, {'dtype': 'int8'})],
 )
-def test_arguments_that_make_no_store(tmp_path, shape, options):
+def test_invalid_arguments(tmp_path, shape, options):
     with pytest.raises(ConfigError):
         PackedWriter.create(tmp_path / 'store', ['a'], shape, **options)
     assert os.listdir(tmp_path) == []
@@ -98,7 +98,7 @@ def test_arguments_that_make_no_store(tmp_path, shape, options):
 # Interruption
 
 
-def test_goes_on_after_an_interruption(tmp_path):
+def test_continues_after_an_interruption(tmp_path):
     root = tmp_path / 'store'
     writer = PackedWriter.create(root, KEYS, SHAPE)
     written, rest = sorted(KEYS)[:8], sorted(KEYS)[8:]
@@ -145,7 +145,7 @@ def test_a_killed_process_loses_only_what_it_wrote_last(tmp_path):
     assert PackedWriter.open(root).missing() == keys[WRITES_PER_FLUSH:]
 
 
-def test_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_creation_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(source, target):
         raise KeyboardInterrupt
 
@@ -155,9 +155,9 @@ def test_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_no_space_is_said_before_anything_is_written(tmp_path):
+def test_full_disk_is_an_error_before_anything_is_written(tmp_path):
     keys = [str(i) for i in range(1000)]
-    with pytest.raises(DataError, match='store cannot be made: .*space'):
+    with pytest.raises(DataError, match='store cannot be created: .*space'):
         # 2**58 bytes: more than file systems hold.
         PackedWriter.create(tmp_path / 'store', keys, (2**16, 2**16, 2**16))
     assert os.listdir(tmp_path) == []
@@ -174,7 +174,7 @@ def test_no_space_is_said_before_anything_is_written(tmp_path):
         ({'dtype': 'float32'}, 'scores in float16, not float32'),
     ],
 )
-def test_another_store_is_not_written_over(tmp_path, change, message):
+def test_another_store_is_not_overwritten(tmp_path, change, message):
     root = tmp_path / 'store'
     arguments = {'keys': KEYS, 'shape': SHAPE, 'num_classes': 1000}
     writer = PackedWriter.create(root, **arguments)
@@ -184,17 +184,17 @@ def test_another_store_is_not_written_over(tmp_path, change, message):
     assert_same(write_all(writer).finish().read(KEYS[0]), label_map(KEYS[0]))
 
 
-def test_other_files_are_not_written_over(tmp_path):
+def test_other_files_are_not_overwritten(tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
-    with pytest.raises(DataError, match='cannot be made: .*Name a folder that does'):
+    with pytest.raises(DataError, match='cannot be created: .*Name a folder that does'):
         PackedWriter.create(tmp_path, KEYS, SHAPE)
-    with pytest.raises(DataError, match='cannot be made'):
+    with pytest.raises(DataError, match='cannot be created'):
         PackedWriter.create(tmp_path / 'notes.txt', KEYS, SHAPE)
     assert os.listdir(tmp_path) == ['notes.txt']
 
 
 @pytest.mark.parametrize('num_classes', [1000, None])
-def test_complete_store_stays_as_it_is(store, num_classes):
+def test_complete_store_is_unchanged(store, num_classes):
     writer = PackedWriter.create(store, KEYS, SHAPE, num_classes)
     assert writer.missing() == []
     with pytest.raises(DataError, match='store is complete'):
@@ -234,7 +234,7 @@ def make_one(root, barrier):
     PackedWriter.create(root, KEYS, SHAPE)
 
 
-def test_processes_that_make_the_same_store_at_once(tmp_path):
+def test_processes_that_create_the_same_store_at_once(tmp_path):
     fork = multiprocessing.get_context('fork')
     arguments = (tmp_path / 'store', fork.Barrier(4))
     processes = [fork.Process(target=make_one, args=arguments) for _ in range(4)]

@@ -101,7 +101,7 @@ def test_the_mean_lies_in_the_middle_of_the_token(matrix):
     np.testing.assert_allclose(torch.stack([x, y]), middles[:2], atol=1e-5)
 
 
-def test_images_of_a_batch_do_not_mind_each_other():
+def test_images_of_a_batch_are_independent():
     matrices = np.stack([turn(30), crop(0.4, 0.4, 0.1, 0.1), turn(5, 1.8)])
     frames = np.stack([np.eye(3), crop(0.5, 0, 1, 1), np.eye(3)])[:, None]
     together = dense(matrices, frames, (4, 3), (7, 8))
@@ -110,7 +110,7 @@ def test_images_of_a_batch_do_not_mind_each_other():
         torch.testing.assert_close(together[i], alone[0], atol=1e-6, rtol=1e-5)
 
 
-def test_points_outside_count_as_nothing():
+def test_points_outside_have_no_weight():
     # The right half of the image lies to the left of the frame.
     turned = np.eye(3)[None]
     frame = np.eye(3)[None, None].copy()
@@ -123,7 +123,7 @@ def test_points_outside_count_as_nothing():
 
 
 @pytest.mark.parametrize('degrees, zoom', [(0, 1.25), (30, 1.0), (45, 1.5)])
-def test_weights_add_up_to_the_part_that_shows_the_image(degrees, zoom):
+def test_weights_sum_to_the_share_that_shows_the_image(degrees, zoom):
     matrix = turn(degrees, zoom)
     total = dense(matrix[None], matrix[None, None], (4, 4), (64, 64))[0].sum(1)
     # 200 x 200 points a token, for its part by area.
@@ -136,7 +136,7 @@ def test_weights_add_up_to_the_part_that_shows_the_image(degrees, zoom):
     np.testing.assert_allclose(total, area, atol=0.03)
 
 
-def test_the_edge_goes_on_for_half_a_cell():
+def test_edge_cells_extend_half_a_cell():
     # Four cells, and tokens of a quarter of a cell on the left of them.
     matrix = crop(-0.25, 0, 0.25, 1)[None]
     total = dense(matrix, NO_FRAMES, (1, 4), (1, 4))[0]

@@ -104,7 +104,7 @@ def random_targets(shape, num_classes=7, listed=3):
     return SoftTargets(torch.rand(shape), classes, torch.randn(*shape, listed))
 
 
-def test_mixing_and_choosing_are_what_they_are_for_dense_targets():
+def test_mixing_and_selecting_equal_dense_targets():
     torch.manual_seed(0)
     first, second = random_targets((4, 6)), random_targets((4, 6))
     a, b = first.to_dense(7), second.to_dense(7)

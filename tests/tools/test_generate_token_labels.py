@@ -92,7 +92,7 @@ def test_two_ranks_write_what_one_writes(main, images, tmp_path, capsys, packed)
         ([*RANDOM, '--top-k', '1001'], '--top-k 1001'),
     ],
 )
-def test_options_that_do_not_go_together(main, images, tmp_path, arguments, message):
+def test_conflicting_options_are_refused(main, images, tmp_path, arguments, message):
     with pytest.raises(VoloError, match=message):
         main(images, tmp_path / 'maps', *arguments)
     assert not (tmp_path / 'maps').exists()
@@ -105,7 +105,7 @@ def test_without_network_the_error_says_to_give_a_checkpoint(images, tmp_path):
     )
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     line = done.stderr.splitlines()[-1]
-    assert line.startswith('error: --timm test_vit cannot be made')
+    assert line.startswith('error: --timm test_vit cannot be built')
     assert line.endswith('give them with --checkpoint')
 
 

@@ -31,7 +31,7 @@ def assert_packed(store, folder):
     return maps
 
 
-def test_packs_and_goes_on_after_an_error(folder, tmp_path):
+def test_packs_and_continues_after_an_error(folder, tmp_path):
     store = tmp_path / 'new' / 'store'
     last = folder / f'{max(KEYS)}.pt'
     good = last.read_bytes()

@@ -46,8 +46,11 @@ def test_draws_what_is_asked_for(runs, tmp_path):
     'arguments, message',
     [
         (['--scalars', 'los'], "no scalar 'los': there are accuracy/top1, loss, lr"),
-        (['--labels', 'one'], '--labels: 1 for 2 runs: give one each'),
-        (['--labels', 'one', 'one'], '--labels one one: each must be another'),
+        (['--labels', 'one'], '--labels: 1 for 2 runs: give one per run'),
+        (
+            ['--labels', 'one', 'one'],
+            '--labels one one: two are equal: give diff',
+        ),
         (['--smooth', 0], '--smooth 0: must be 1 or more'),
     ],
 )

@@ -34,18 +34,18 @@ def test_curves_are_read_by_name_and_unit(tmp_path):
     }
 
 
-def test_validation_by_iteration_is_told_from_training(tmp_path):
+def test_validation_by_iteration_is_not_training(tmp_path):
     write(tmp_path, '1', training(50, 1.0), dict(mIoU=50, step=80))
     assert read_curves(tmp_path)['mIoU'] == Curve([80], [50], validation=True)
 
 
-def test_a_resumed_run_replaces_what_it_did_again(tmp_path):
+def test_a_resumed_run_replaces_repeated_steps(tmp_path):
     write(tmp_path, '20200102', training(25, 0.5), training(35, 0.4))
     write(tmp_path, '20200101', *(training(i, 9.0) for i in (10, 20, 30, 40)))
     assert read_curves(tmp_path)['loss'] == Curve([10, 20, 25, 35], [9, 9, 0.5, 0.4])
 
 
-def test_a_run_that_never_was_is_named(tmp_path):
+def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(DataError, match=tmp_path.name):
         read_curves(tmp_path)
 

@@ -31,18 +31,18 @@ def test_runs_that_differ_are_drawn(tmp_path, name):
     assert (tmp_path / name).stat().st_size > 1000
 
 
-def test_a_line_a_run(tmp_path):
+def test_one_line_per_run(tmp_path):
     draw_runs({'a': {'loss': LINE}, 'b': {'loss': LINE}}, tmp_path / 'a.png')
     with Image.open(tmp_path / 'a.png') as image:
         colors = {rgb for _, rgb in image.convert('RGB').getcolors(1 << 22)}
     assert {(31, 119, 180), (255, 127, 14)} <= colors
 
 
-def test_what_cannot_be_drawn_is_said(tmp_path):
+def test_invalid_drawings_are_errors(tmp_path):
     runs = {'a': {'loss': LINE, 'lr': LINE}}
     with pytest.raises(ConfigError, match="no scalar 'los': there are loss, lr"):
         draw_runs(runs, tmp_path / 'a.png', ['los'])
-    with pytest.raises(ConfigError, match=r'a\.doc: not an image: .*\.png'):
+    with pytest.raises(ConfigError, match=r'a\.doc: unknown image format: .*\.png'):
         draw_runs(runs, tmp_path / 'a.doc')
     (tmp_path / 'file').touch()
     with pytest.raises(ConfigError, match='cannot be written'):

@@ -59,7 +59,7 @@ def test_cells_and_tokens_have_the_color_of_their_class(drawn, tmp_path):
     assert titles[2] == 'targets of 2 x 2 tokens'
 
 
-def test_what_is_less_sure_is_painted_weaker(drawn, tmp_path):
+def test_less_probable_classes_have_weaker_colors(drawn, tmp_path):
     scores = np.array([[[9.0, 1.0, 0.2, 0.0]]])
     draw(tmp_path / 'a.png', [[0, 0, 0, 0]], ('x', 'y'), scores)
     strength = drawn[0].axes[0].images[-1].get_array()[0, :, 3]

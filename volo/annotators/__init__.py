@@ -1,1 +1,1 @@
-"""Annotators: from images to token-label maps."""
+"""Annotators: networks that make label maps from images."""

@@ -1,14 +1,15 @@
-"""Annotators: classifiers that give the scores of every cell of an image.
+"""Annotators: classifiers that score every cell of an image.
 
-A classifier that pools a map of features and then classifies the pooled vector can
-classify the vector of every location instead. That is done with the classifier's own
-head, so that norms and hidden layers behind the pooling are applied.
+A classifier that pools a feature map and classifies the pooled vector can also classify
+the vector of every location. An annotator does so with the classifier's own head, so
+norms and hidden layers after the pooling are applied.
 """
 
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +17,24 @@ from PIL import Image
 from torch import nn
 
 from volo.errors import CheckpointError, ConfigError
-from volo.models.weights import compare
+from volo.models.weights import load_state_dict
 from volo.token_label.maps import LabelMap
 
-#: So many locations go through a head at once: 1000 classes take 64 MiB.
+#: Locations that go through a head at once: with 1000 classes they take 64 MiB.
 MAX_LOCATIONS = 2**14
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Make a classifier's input of a whole image: nothing is cropped or padded.
+    """Turn a whole image into a classifier's input, without cropping or padding.
 
     Attributes:
-        size: Side in pixels of the square that the image is resized to, whatever
-            its aspect.
-        mean: Of the values 0 to 255, in the classifier's order of channels.
-        std: Likewise.
-        resample: How to interpolate.
-        bgr: The classifier expects blue first.
+        size: Side in pixels of the square that the image is resized to, without keeping
+            its aspect ratio.
+        mean: Mean of the values 0 to 255, in the classifier's order of channels.
+        std: Standard deviation of the same.
+        resample: Interpolation.
+        bgr: Whether the classifier expects blue first.
     """
 
     size: int
@@ -47,48 +48,48 @@ class Preprocess:
         pixels = np.array(image.resize((self.size, self.size), self.resample))
         if self.bgr:
             pixels = pixels[..., ::-1]
-        pixels = (pixels - np.float32(self.mean)) / np.float32(self.std)
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        mean, std = (np.array(v, np.float32) for v in (self.mean, self.std))
+        return torch.from_numpy(((pixels - mean) / std).transpose(2, 0, 1).copy())
 
 
 class Annotator:
     """A classifier that scores every cell of an image.
 
     Args:
-        model: The classifier, on the device where it will stay.
-        name: What to call it in errors.
-        preprocess: Makes its input.
+        model: The classifier, on the device where it stays.
+        name: Its name in errors.
+        preprocess: Turns an image into its input.
 
     Attributes:
         num_classes: Number of classes.
-        grid: Cells (h, w) of the map of an image.
+        grid: Cells (h, w) of an image.
 
     Raises:
         ConfigError: The classifier cannot classify locations.
     """
 
-    #: Tokens in front of those of the image; None: one, if only that makes a square.
+    #: Tokens before those of the image; None: 1 if the rest is a square, else 0.
     num_prefix_tokens: int | None = None
 
     def __init__(self, model: nn.Module, name: str, preprocess: Preprocess) -> None:
-        self.model = model.eval()
+        self.model: Any = model.eval()
         self.name = name
         self.preprocess = preprocess
         self.num_classes, self.grid = self._probe()
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the map before the pooling: NCHW, NHWC or tokens (B, N, C)."""
+        """Compute the map before the pooling: NCHW, NHWC or tokens (B, N, C)."""
         raise NotImplementedError
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Pool :meth:`features`, of any grid, to logits (B, num_classes)."""
+        """Pool and classify :meth:`features` of any grid: logits (B, num_classes)."""
         raise NotImplementedError
 
     def classify_cells(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of every location, (B, h * w, num_classes), by rows."""
+        """Compute the logits of every location, row by row: (B, h * w, num_classes)."""
         if features.ndim == 3:
             prefix, _ = self._split_tokens(features.shape[1])
-            # Whatever the head takes, class token or average, is the location's.
+            # Every token is the location's: the head may take any of them, or a mean.
             cells = features[:, prefix:].flatten(0, 1)[:, None]
             cells = cells.expand(-1, prefix + 1, -1)
         elif _is_channels_last(features):
@@ -100,7 +101,7 @@ class Annotator:
 
     @property
     def device(self) -> torch.device:
-        """Where images are to be brought."""
+        """The device of the classifier."""
         return next(self.model.parameters()).device
 
     @torch.inference_mode()
@@ -111,8 +112,8 @@ class Annotator:
             images: From :class:`Preprocess`, shape (B, 3, size, size).
 
         Returns:
-            Scores of the cells (B, num_classes, h, w), and of the images as the
-            classifier has them, (B, num_classes).
+            Scores of the cells, shape (B, num_classes, h, w), and the classifier's own
+            scores of the images, shape (B, num_classes).
         """
         features = self.features(images)
         cells = self.classify_cells(features).transpose(1, 2)
@@ -127,7 +128,7 @@ class Annotator:
         return h, w
 
     def _split_tokens(self, count: int) -> tuple[int, int]:
-        """Return the number of prefix tokens and the side of the square of others."""
+        """Return the number of prefix tokens and the side of the square of the rest."""
         prefix = self.num_prefix_tokens
         if prefix is None:
             prefix = int(math.isqrt(count) ** 2 != count)
@@ -138,14 +139,14 @@ class Annotator:
 
     @torch.inference_mode()
     def _probe(self) -> tuple[int, tuple[int, int]]:
-        """Return the number of classes and the grid, by annotating noise."""
+        """Annotate noise to determine the number of classes and the grid."""
         for module in self.model.modules():
-            # With one location there is nothing to attend to, only to classify what
-            # the attention would have mixed: no scores that were ever trained.
+            # A single location leaves nothing to attend to, and the classifier was only
+            # trained on what attention mixes.
             if 'AttentionPool' in type(module).__name__:
                 raise ConfigError(
-                    f'{self.name} pools by attention ({type(module).__name__}): its '
-                    'classifier is not for single locations. Take one with average '
+                    f'{self.name} pools by attention ({type(module).__name__}), so its '
+                    'classifier cannot score single locations. Use one with average '
                     'pooling'
                 )
         size = self.preprocess.size
@@ -161,12 +162,12 @@ class Annotator:
             flipped = self.classify(self._flip(features))
         except ConfigError:
             raise
-        except Exception as error:  # someone else's model: anything can go wrong in it
+        except Exception as error:  # a foreign model can raise anything
             reason = str(error).partition('\n')[0].rstrip('.')
             raise ConfigError(
                 f'{self.name} cannot annotate images of {size} x {size} '
                 f'({type(error).__name__}: {reason}). Give another --input-size, or '
-                'take a classifier that is linear after its pooling'
+                'use a classifier that is linear after its pooling'
             ) from error
         num_classes = getattr(self.model, 'num_classes', logits.shape[-1])
         grid = self._grid_of(features)
@@ -174,18 +175,18 @@ class Annotator:
             raise ConfigError(
                 f'{self.name} is no classifier of {num_classes} classes: its scores '
                 f'have shape {tuple(logits.shape)} for an image and '
-                f'{tuple(scores.shape)} for its cells'
+                f'{tuple(scores.shape)} for its cells. Use another classifier'
             )
         if grid == (1, 1):
             raise ConfigError(
-                f'{self.name}: its features have no grid, only one vector for a '
-                f'image of {size} x {size}. Give a larger --input-size, or take '
+                f'{self.name}: its features have no grid, only one vector for an '
+                f'image of {size} x {size}. Give a larger --input-size, or use '
                 'another classifier'
             )
         if (flipped - logits).abs().max() > 1e-3 * logits.abs().max() + 1e-5:
             raise ConfigError(
-                f'{self.name}: its classifier looks at the places of features, so that '
-                'it cannot classify single locations. Take one with average pooling'
+                f'{self.name}: its classifier depends on the positions of features, so '
+                'it cannot score single locations. Use one with average pooling'
             )
         return num_classes, grid
 
@@ -197,28 +198,28 @@ class Annotator:
 
 
 def _is_channels_last(features: torch.Tensor) -> bool:
-    # Images are square, and so are their maps.
+    # Inputs are square, so the two equal dimensions are height and width.
     return features.shape[2] != features.shape[3]
 
 
 def top_k(scores: torch.Tensor, k: int) -> list[LabelMap]:
-    """Keep the best classes of every cell.
+    """Return label maps with the best classes of every cell.
 
     Args:
-        scores: Of an annotator, shape (B, num_classes, h, w).
-        k: How many.
+        scores: Scores of an annotator, shape (B, num_classes, h, w).
+        k: Number of classes to keep.
 
     Returns:
         B label maps with float32 scores (k, h, w), the best first.
 
     Raises:
-        ConfigError: There are no k classes.
+        ConfigError: There are fewer than k classes.
     """
     if not 1 <= k <= scores.shape[1]:
         raise ConfigError(f'--top-k {k} of {scores.shape[1]} classes: give 1 or more')
     best, classes = scores.float().topk(k, dim=1)
-    best, classes = best.cpu().numpy(), classes.int().cpu().numpy()
-    return [LabelMap(*pair) for pair in zip(best, classes, strict=True)]
+    pairs = zip(best.cpu().numpy(), classes.int().cpu().numpy(), strict=True)
+    return [LabelMap(*pair) for pair in pairs]
 
 
 def load_strictly(
@@ -226,36 +227,25 @@ def load_strictly(
     weights: Mapping[str, torch.Tensor],
     source: str | os.PathLike,
     num_classes: int,
-    load: Callable[[nn.Module, Mapping[str, torch.Tensor], str], None] | None = None,
 ) -> None:
-    """Load all weights, the classifier's too.
+    """Load all weights, including those of the classifier.
 
     Args:
         model: The classifier.
         weights: Names and tensors.
-        source: What to call them in errors.
-        num_classes: Of the model.
-        load: What to load with; None: ``model.load_state_dict``.
+        source: Name of the weights in errors.
+        num_classes: Number of classes of the model.
 
     Raises:
-        CheckpointError: They are not the model's.
+        CheckpointError: The weights are not those of the model.
     """
     own = model.state_dict()
     for name, value in weights.items():
-        mine = own[name].shape if name in own else value.shape
-        if mine != value.shape and mine == (num_classes, *value.shape[1:]):
+        shape = own[name].shape if name in own else value.shape
+        if shape != value.shape and shape == (num_classes, *value.shape[1:]):
             raise CheckpointError(
-                f'{source} is of {len(value)} classes, the model of {num_classes}. '
-                'Make the model for as many: --num-classes, or num_classes in the '
+                f'{source} has {len(value)} classes, the model {num_classes}. Set the '
+                'number of classes with --num-classes, or with num_classes in the '
                 "config's head"
             )
-    if load:
-        load(model, weights, str(source))
-        return
-    mismatch = compare(own, weights)
-    if mismatch:
-        raise CheckpointError(
-            f'{source} does not fit the model: {mismatch}. Take weights that were '
-            'saved from this model'
-        )
-    model.load_state_dict(weights)
+    load_state_dict(model, weights, str(source))

@@ -1,6 +1,7 @@
-"""Annotators from mmpretrain and of this project."""
+"""Annotators from mmpretrain and this project."""
 
 import os
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -21,7 +22,6 @@ from volo.engine.launch import load_config, readable_errors
 from volo.errors import ConfigError
 from volo.models import VOLOHead
 from volo.models.archs import PATCH_SIZE
-from volo.models.weights import load_state_dict
 
 from .annotator import Annotator, Preprocess, load_strictly
 
@@ -32,11 +32,14 @@ class MMPretrainAnnotator(Annotator):
     """A classifier of mmpretrain or of this project.
 
     Args:
-        model: A backbone and global average pooling, a backbone that pools tokens or
-            a ConvNeXt, with one linear head; or a VOLO with its head. Changed so that
-            its backbone no longer pools.
-        name: What to call it in errors.
+        model: A backbone with global average pooling, a backbone that pools tokens or a
+            ConvNeXt, each with a linear head; or a VOLO. Its backbone no longer pools
+            afterwards.
+        name: Its name in errors.
         input_size: Side of the images in pixels.
+
+    Raises:
+        ConfigError: The classifier cannot classify locations.
     """
 
     def __init__(self, model: ImageClassifier, name: str, input_size: int) -> None:
@@ -46,19 +49,19 @@ class MMPretrainAnnotator(Annotator):
             known = ', '.join(c.__name__ for c in (*_HEADS, VOLOHead))
             raise ConfigError(
                 f'{name}: a {type(head).__name__} cannot classify single locations. '
-                f'Take a classifier with one of {known}'
+                f'Use a classifier with one of {known}'
             )
         if neck is not None and type(neck) is not GlobalAveragePooling:
             raise ConfigError(
-                f'{name}: locations cannot go through a {type(neck).__name__}. Take a '
+                f'{name}: locations cannot go through a {type(neck).__name__}. Use a '
                 'classifier with GlobalAveragePooling'
             )
         if self._is_volo and input_size % PATCH_SIZE:
-            # VOLO pads: its cells would cover more than the image.
+            # VOLO pads, so its cells would cover more than the image.
             raise ConfigError(
                 f'{name}: --input-size {input_size} must be a multiple of {PATCH_SIZE}'
             )
-        # A backbone that would pool hands out what it pools; classify does the rest.
+        # If the backbone pools, features stops before that and classify continues.
         self._out_type: str | None = None
         self._norm: nn.Module | None = None
         if getattr(backbone, 'out_type', None) in ('cls_token', 'avg_featmap'):
@@ -71,21 +74,20 @@ class MMPretrainAnnotator(Annotator):
             backbone.gap_before_final_norm = False
         elif neck is None and not self._is_volo:
             raise ConfigError(
-                f'{name}: the map that {type(backbone).__name__} classifies is not to '
-                'be had. Take a classifier with GlobalAveragePooling'
+                f'{name}: {type(backbone).__name__} does not return the feature map '
+                'before its pooling. Use a classifier with GlobalAveragePooling'
             )
         data = model.data_preprocessor
-        numbers = (
-            {k: tuple(getattr(data, k).flatten().tolist()) for k in ('mean', 'std')}
-            if data._enable_normalize
-            else {}
-        )
-        preprocess = Preprocess(input_size, bgr=not data.to_rgb, **numbers)
+        normalization: dict[str, Any] = {}
+        if data._enable_normalize:
+            for key in ('mean', 'std'):
+                normalization[key] = tuple(getattr(data, key).flatten().tolist())
+        preprocess = Preprocess(input_size, bgr=not data.to_rgb, **normalization)
         model.num_classes = head.num_classes
         super().__init__(model, name, preprocess)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the map before the pooling: NCHW or tokens (B, N, C)."""
+        """Compute the map before the pooling: NCHW or tokens (B, N, C)."""
         backbone = self.model.backbone
         if self._out_type is None:
             return backbone(images)[-1]
@@ -96,7 +98,7 @@ class MMPretrainAnnotator(Annotator):
             backbone.out_type = self._out_type
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Pool :meth:`features`, of any grid, to logits (B, num_classes)."""
+        """Pool and classify :meth:`features` of any grid: logits (B, num_classes)."""
         if self._out_type is not None:
             features = self.model.backbone._format_output(features, None)
         elif self._norm is not None:
@@ -106,7 +108,7 @@ class MMPretrainAnnotator(Annotator):
         return self.model.head((features,))
 
     def classify_cells(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of every location, (B, h * w, num_classes), by rows."""
+        """Compute the logits of every location, row by row: (B, h * w, num_classes)."""
         if self._is_volo:
             return self.model.head.class_and_token_logits((features,))[1]
         return super().classify_cells(features)
@@ -119,27 +121,26 @@ def build_mmpretrain_annotator(
     input_size: int | None = None,
     device: str | torch.device = 'cpu',
 ) -> Annotator:
-    """Build a classifier of mmpretrain or of this project.
+    """Build an annotator from a config of mmpretrain or of this project.
 
     Args:
         config: Config file.
-        checkpoint: A local file, or an address with its SHA-256, see
-            :func:`volo.checkpoints.fetching.locate`; None: random weights, to try
-            things out.
-        input_size: Side of the images in pixels; None: as in the config's test
+        checkpoint: A local file, or a URL with its SHA-256, see
+            :func:`volo.checkpoints.fetching.locate`; None: random weights, for trials.
+        input_size: Side of the images in pixels; None: that of the config's test
             pipeline.
-        device: Where to put it.
+        device: Device of the annotator.
 
     Raises:
         ConfigError: The config is broken, or its model cannot classify locations.
-        CheckpointError: The checkpoint cannot be opened, or is not the model's.
+        CheckpointError: The checkpoint cannot be opened, or is not that of the model.
     """
-    cfg = load_config(config)
+    cfg = load_config(str(config))
     kind = (cfg.get('model') or {}).get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(found, type) or not issubclass(found, ImageClassifier):
         raise ConfigError(
-            f'{config}: its model is no classifier, but {kind}. Take the config of an '
+            f'{config}: its model is no classifier, but {kind}. Use the config of an '
             'ImageClassifier'
         )
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
@@ -149,21 +150,22 @@ def build_mmpretrain_annotator(
     ):
         model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        weights, load = read_weights(checkpoint), None
+        weights = read_weights(checkpoint)
         if isinstance(model.head, VOLOHead):
-            load = load_state_dict
             weights = convert_state_dict(weights, checkpoint)
         num_classes = getattr(model.head, 'num_classes', 0)
-        load_strictly(model, weights, checkpoint, num_classes, load)
+        load_strictly(model, weights, checkpoint, num_classes)
     size = input_size or _test_size(cfg)
     return MMPretrainAnnotator(model.to(device), str(config), size)
 
 
 def _test_size(cfg: Config) -> int:
-    """Return the side of the images that a config's test pipeline makes."""
+    """Return the side in pixels of the images of a config's test pipeline."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     for step in reversed(loader.get('dataset', {}).get('pipeline', [])):
         size = step.get('crop_size') or step.get('scale')
         if size:
             return max(size) if isinstance(size, list | tuple) else size
-    raise ConfigError(f'{cfg.filename}: no image size in it: give --input-size')
+    raise ConfigError(
+        f'{cfg.filename}: no image size in its test pipeline: give --input-size'
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +12,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch.utils.data import DataLoader
 
 from volo.errors import ConfigError, DataError
-from volo.token_label.folder_writer import FolderWriter, Writer
-from volo.token_label.maps import LabelMap
-from volo.token_label.packed_writer import PackedWriter
+from volo.token_label.maps import LabelMap, Writer
 
 from .annotator import Annotator, top_k
 from .images import Images, find_images, number_classes
@@ -21,15 +20,15 @@ from .images import Images, find_images, number_classes
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was done, by all processes together.
+    """The work of all processes together.
 
     Attributes:
-        total: Maps in the store.
-        new: Those of this run.
+        total: Number of maps.
+        new: Number of maps written in this run.
         shape: (k, h, w) of a map.
-        out: The store.
-        correct: New images whose class the annotator finds.
-        unknown: Why ``correct`` means nothing; '' if it does.
+        out: The folder or packed store.
+        correct: New images whose class is the annotator's best.
+        unknown: Why ``correct`` is not known, or ''.
     """
 
     total: int
@@ -55,52 +54,50 @@ class Report:
 def generate_label_maps(
     annotator: Annotator,
     images: str | Path,
-    out: str | Path,
+    open_writer: Callable[[Sequence[str], tuple[int, int, int]], Writer],
     *,
     k: int = 5,
     batch_size: int = 64,
     workers: int = 2,
-    packed: bool = False,
 ) -> Report:
     """Write a label map for every image of a folder that has none yet.
 
-    Interrupted, the same call goes on where it stopped. Processes that have joined
-    (:func:`join_processes`) share the work; all of them make this call.
+    After an interruption the same call continues. Joined processes
+    (:func:`volo.engine.launch.join_processes`) share the work: all of them make this
+    call.
 
     Args:
-        annotator: Gives the scores.
-        images: ``<class>/<name>.jpg`` or ``<name>.jpg`` below it.
-        out: ``<key>.pt`` files below it, or the packed store.
-        k: Classes kept for each cell.
-        batch_size: Images a batch, for each process.
-        workers: Processes that load images, for each process.
-        packed: Write a packed store.
+        annotator: Scores the images.
+        images: Folder of ``<class>/<name>.jpg`` or ``<name>.jpg``.
+        open_writer: Opens the writer of the maps, given their keys and their shape
+            (k, h, w). Called by the main process first, then by all others.
+        k: Classes to keep for each cell.
+        batch_size: Images per process and batch.
+        workers: Loading processes per process.
 
     Raises:
-        ConfigError: The annotator has no k classes.
-        DataError: An image is broken, a score does not fit into float16, or ``out``
-            cannot be written or holds something else.
+        ConfigError: The annotator has fewer than k classes.
+        DataError: An image is broken, a score does not fit into float16, or the maps
+            cannot be written.
     """
     paths = find_images(images)
     keys = list(paths)
     if not 1 <= k <= annotator.num_classes:
-        raise ConfigError(f'--top-k {k}: from 1 to {annotator.num_classes} can be kept')
+        raise ConfigError(
+            f'--top-k {k}: give a number from 1 to {annotator.num_classes}'
+        )
     shape = (k, *annotator.grid)
     rank, world_size = get_dist_info()
-    writer: Writer
-    if packed:
-        if rank == 0:
-            writer = PackedWriter.create(out, keys, shape, annotator.num_classes)
-        barrier()
-        if rank > 0:
-            writer = PackedWriter.open(out)
-    else:
-        writer = FolderWriter(out, keys, shape)
+    if rank == 0:
+        writer = open_writer(keys, shape)
+    barrier()
+    if rank > 0:
+        writer = open_writer(keys, shape)
     missing = writer.missing()
-    barrier()  # Nothing is written before all ranks know what is missing.
+    barrier()  # All ranks must know what is missing before any of them writes.
 
     classes = number_classes(keys, annotator.num_classes)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     share = missing[rank::world_size]
     loader = DataLoader(
         Images([paths[key] for key in share], annotator.preprocess),
@@ -132,21 +129,21 @@ def generate_label_maps(
         finally:
             writer.flush()
     new, correct = _sum_over_ranks(counts['new'], counts['correct'])
-    if packed and rank == 0:
+    if rank == 0:
         writer.finish()
     unknown = classes if isinstance(classes, str) else ''
     if not new:
         unknown = 'no image was annotated in this run'
-    return Report(len(keys), new, shape, Path(out), correct, unknown)
+    return Report(len(keys), new, shape, writer.root, correct, unknown)
 
 
 def _check_range(label_map: LabelMap, key: str) -> None:
     highest = torch.finfo(torch.float16).max
-    # Not-a-number compares as false.
+    # NaN compares as false.
     if not (abs(label_map.scores) <= highest).all():
         raise DataError(
-            f'{key}: the annotator gives a score that is not finite in float16, in '
-            'which label maps are kept. Are its weights and --input-size right?'
+            f'{key}: a score of the annotator is not finite in float16, the type of '
+            "label maps. Check the annotator's weights and --input-size"
         )
 
 

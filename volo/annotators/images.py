@@ -1,4 +1,4 @@
-"""Images of a folder, as an annotator reads them."""
+"""The images of a folder, read for an annotator."""
 
 import os
 import re
@@ -19,11 +19,11 @@ from .annotator import Preprocess
 
 
 class Images(Dataset):
-    """Images of a folder, as an annotator takes them.
+    """Images as inputs of an annotator, with their indices.
 
     Args:
-        paths: Files.
-        preprocess: Of the annotator.
+        paths: Image files.
+        preprocess: The annotator's preprocessing.
     """
 
     def __init__(self, paths: Sequence[str], preprocess: Preprocess) -> None:
@@ -38,33 +38,33 @@ class Images(Dataset):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image as RGB, turned upright as training has it.
+    """Read an image as RGB, turned upright as EXIF says.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
-            # About EXIF data that is cut short, as some in ImageNet is.
+            # Pillow warns about truncated EXIF data, which ImageNet has.
             warnings.simplefilter('ignore', UserWarning)
             return ImageOps.exif_transpose(image).convert('RGB')
-    # SyntaxError is what Pillow raises for some broken PNGs.
+    # Pillow raises SyntaxError for some broken PNGs.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = 'not an image' if 'cannot identify' in str(error) else str(error)
         raise DataError(
-            f'{path}: broken image ({reason}). Restore the file or remove it, then '
-            'run the same command again'
+            f'{path}: broken image ({reason}). Restore or remove the file, then run '
+            'the same command again'
         ) from error
 
 
 def find_images(root: str | Path) -> dict[str, str]:
-    """Find all images below a folder.
+    """List all images below a folder.
 
     Returns:
-        Keys of their label maps, sorted, and their files.
+        A file for every key of a label map, sorted by key.
 
     Raises:
-        DataError: There is no folder or no image, or two would have one label map.
+        DataError: There is no folder or no image, or two images have the same key.
     """
     if not Path(root).is_dir():
         raise DataError(f'{root}: no such folder of images')
@@ -78,7 +78,7 @@ def find_images(root: str | Path) -> dict[str, str]:
             if key in found:
                 raise DataError(
                     f'{found[key]} and {path} would have the same label map: rename '
-                    'or remove one'
+                    'or remove one of them'
                 )
             found[key] = path
     if not found:
@@ -87,14 +87,14 @@ def find_images(root: str | Path) -> dict[str, str]:
 
 
 def number_classes(keys: Sequence[str], num_classes: int) -> dict[str, int] | str:
-    """Tell which class of an annotator each class folder is.
+    """Return the annotator's class index of each class folder.
 
     Args:
-        keys: Of all images; what is before the first ``/`` is the class.
-        num_classes: Of the annotator.
+        keys: Keys of all images; the part before the first ``/`` is the class folder.
+        num_classes: Number of classes of the annotator.
 
     Returns:
-        The folders and their classes; or why that is not known.
+        Class folders and their indices, or the reason why they are not known.
     """
     if not all('/' in key for key in keys):
         return 'the images are not in class folders'

@@ -1,4 +1,4 @@
-"""Writing a packed store: resumable, and by several processes at once."""
+"""Writing a packed store, resumably and from several processes."""
 
 import os
 from collections.abc import Iterable
@@ -22,18 +22,20 @@ from .packed import (
     write_meta,
 )
 
-#: So many maps an interruption can cost; each flush waits for the disk.
+#: Maps that an interruption can lose at most; each flush waits for the disk.
 WRITES_PER_FLUSH = 512
 
 
 class PackedWriter:
-    """Write a packed store; made by :meth:`create` or :meth:`open`.
+    """Write a packed store, created by :meth:`create` or opened by :meth:`open`.
 
-    Several processes of one machine may write at once, each its own keys. One of
-    them calls :meth:`finish` after the others have called :meth:`flush`.
+    Several processes of one machine may write at the same time, each its own keys. One
+    of them calls :meth:`finish` after all others have called :meth:`flush`.
 
     Attributes:
-        num_classes: All class indices are below it; None: finished, it is found out.
+        root: The store's folder.
+        num_classes: All class indices are below this number; None: not known before
+            :meth:`finish`.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -46,10 +48,10 @@ class PackedWriter:
 
     @classmethod
     def open(cls, root: str | Path) -> 'PackedWriter':
-        """Open a store that exists, to write more of its maps.
+        """Open an existing store to write more of its maps.
 
         Raises:
-            DataError: It is no packed store, or is broken.
+            DataError: The folder is no packed store, or the store is broken.
         """
         return cls(root)
 
@@ -62,20 +64,20 @@ class PackedWriter:
         num_classes: int | None = None,
         dtype: Literal['float16', 'float32'] = 'float16',
     ) -> 'PackedWriter':
-        """Make an empty store, or open the one that is there to go on with it.
+        """Create an empty store, or open an existing one to continue it.
 
         Args:
             root: The store's folder.
-            keys: The names of all maps.
+            keys: Keys of all maps.
             shape: (k, h, w) of every map.
-            num_classes: All class indices are below it. None: find out; they must
-                then be below 65536.
-            dtype: What scores are rounded to.
+            num_classes: All class indices are below this number. None: determined by
+                :meth:`finish`; class indices must then be below 65536.
+            dtype: Scores are rounded to this type.
 
         Raises:
-            ConfigError: The shape, number of classes or dtype cannot be.
-            DataError: There are no keys or one comes twice; or ``root`` holds other
-                maps or other files; or it cannot be written.
+            ConfigError: The shape, number of classes or dtype is invalid.
+            DataError: There are no keys, or one occurs twice; ``root`` holds other maps
+                or other files; or it cannot be written.
         """
         root = Path(root)
         if len(shape) != 3 or min(shape) < 1:
@@ -91,10 +93,10 @@ class PackedWriter:
         names.sort()
         twice = names[1:][names[1:] == names[:-1]]
         if twice.size:
-            raise DataError(f'{root}: the key {decode_key(twice[0])} comes twice')
+            raise DataError(f'{root}: the key {decode_key(twice[0])} occurs twice')
 
         if not is_packed(root):
-            _make_store(root, names, shape, num_classes, dtype)
+            _create_store(root, names, shape, num_classes, dtype)
         writer = cls(root)
         writer._check_same(names, tuple(shape), num_classes, dtype)
         return writer
@@ -112,7 +114,7 @@ class PackedWriter:
             there, asked = f'shape {found.scores.shape[1:]}', str(shape)
         elif found.scores.dtype != dtype:
             there, asked = f'scores in {found.scores.dtype}', dtype
-        # A complete store has found out what it was not told.
+        # A complete store knows its number of classes, given or not.
         elif self.num_classes != num_classes and (num_classes or not self._complete):
             there, asked = f'num_classes {self.num_classes}', str(num_classes)
         elif not np.array_equal(found.keys, names):
@@ -136,25 +138,24 @@ class PackedWriter:
 
         Args:
             key: One of the store's keys.
-            label_map: Of the store's shape. Its scores are rounded to the store's
-                dtype.
+            label_map: Of the store's shape. Scores are rounded to the store's dtype.
 
         Raises:
-            DataError: The map does not fit the store, the store has no such key, is
-                complete or cannot be written.
+            DataError: The map does not fit the store, the store has no such key, or the
+                store is complete or cannot be written.
         """
         files = self._files
         if self._complete:
             raise DataError(f'{self.root} is complete: {key} cannot be written to it')
         row = files.find(key)
         if row is None:
-            raise DataError(f'{key}: {self.root} was made without this key')
+            raise DataError(f'{key}: {self.root} was created without this key')
         shape = files.scores.shape[1:]
         for array in (label_map.scores, label_map.classes):
             if array.shape != shape:
                 raise DataError(
-                    f'{key}: the map has shape {array.shape}, but {self.root} is of '
-                    f'maps of {shape}'
+                    f'{key}: the map has shape {array.shape}, but {self.root} holds '
+                    f'maps of shape {shape}'
                 )
         with np.errstate(over='ignore'):
             scores = label_map.scores.astype(files.scores.dtype, order='C')
@@ -165,8 +166,8 @@ class PackedWriter:
         if low < 0 or high >= limit:
             raise DataError(
                 f'{key}: class {low if low < 0 else high} is none of the {limit} '
-                f'for which {self.root} was made. Give another number of '
-                'classes and another folder'
+                f'that {self.root} was created for. Give another number of classes '
+                'and another folder'
             )
         classes = label_map.classes.astype(files.classes.dtype, order='C')
         files.scores[row], files.classes[row] = scores, classes
@@ -175,16 +176,16 @@ class PackedWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Bring to the disk what was written so far.
+        """Bring everything written so far to disk.
 
         Raises:
-            DataError: It cannot be written.
+            DataError: The store cannot be written.
         """
         if not self._pending:
             return
         files = self._files
         try:
-            # Data first: a checksum on the disk says that its map is there too.
+            # Data first: a checksum on disk means that its map is on disk too.
             files.scores.flush()
             files.classes.flush()
             files.checksums[list(self._pending)] = list(self._pending.values())
@@ -194,11 +195,11 @@ class PackedWriter:
         self._pending.clear()
 
     def finish(self) -> PackedLabelMaps:
-        """Compare all that is in the files with its checksums, then open the store.
+        """Compare every map with its checksum, then mark the store complete.
 
         Raises:
-            DataError: Maps are missing or have not reached the disk as written. The
-                latter are missing from then on, so that they can be written again.
+            DataError: Maps are missing, or differ on disk from what was written. The
+                latter count as missing from then on and can be written again.
         """
         missing = self.missing()
         if missing:
@@ -216,9 +217,9 @@ class PackedWriter:
             self._files.checksums[broken] = 0
             self._files.index.flush()
             raise DataError(
-                f'{self.root}: {len(broken)} maps are not what was written, such as '
-                f'{decode_key(files.keys[broken[0]])}. Run the same command again to '
-                'write them again'
+                f'{self.root}: {len(broken)} maps differ from what was written, such '
+                f'as {decode_key(files.keys[broken[0]])}. Run the same command again '
+                'to write them again'
             )
         if self.num_classes is None:
             self.num_classes = int(files.classes.max()) + 1
@@ -227,14 +228,14 @@ class PackedWriter:
         return PackedLabelMaps(self.root)
 
 
-def _make_store(
+def _create_store(
     root: Path,
     names: np.ndarray,
     shape: tuple[int, int, int],
     num_classes: int | None,
     dtype: str,
 ) -> None:
-    """Make a store without maps beside ``root``, then put it there whole."""
+    """Create a store without maps, atomically."""
     classes = '<u2' if num_classes is None or num_classes <= 2**16 else '<u4'
     arrays = {
         'scores': ('<f2' if dtype == 'float16' else '<f4', (len(names), *shape)),
@@ -247,7 +248,7 @@ def _make_store(
             for name, (kind, size) in arrays.items():
                 path = partial / f'{name}.npy'
                 array = np.lib.format.open_memmap(path, 'w+', np.dtype(kind), size)
-                # A disk that is full later would kill the process without a word.
+                # Otherwise a disk that fills up later would kill the process (SIGBUS).
                 if hasattr(os, 'posix_fallocate'):
                     with path.open('r+b') as file:
                         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -256,9 +257,9 @@ def _make_store(
                     array.flush()
             write_meta(partial, num_classes, complete=False)
     except OSError as error:
-        # Another process may have made the same store in the meantime.
+        # Another process may have created the same store in the meantime.
         if not is_packed(root):
             raise DataError(
-                f'{root} cannot be made: {error}. Name a folder that does not exist, '
-                'where there is space'
+                f'{root} cannot be created: {error}. Name a folder that does not '
+                'exist, on a disk with enough space'
             ) from error

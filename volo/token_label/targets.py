@@ -1,12 +1,12 @@
 """Targets: a distribution over the classes for the class token and for every token.
 
-A target differs from a constant in few classes only. With scores v of the classes
-listed and 0 for all others, softmax over C classes is
+A target differs from a constant in few classes only. With scores v of the listed
+classes and 0 for all others, softmax over C classes is
 
     t_c = exp(v_c) / Z,  Z = C + sum over the listed of (exp(v_c) - 1)
 
-and 1 / Z for every class that is not listed; smoothing and mixing keep that form. So
-no tensor with an entry for every class need exist (Token Labeling, arXiv 2104.10858).
+and 1 / Z for every class that is not listed. Smoothing and mixing keep that form, so no
+tensor needs an entry for every class (Token Labeling, arXiv 2104.10858).
 """
 
 from typing import NamedTuple
@@ -17,20 +17,19 @@ import torch.nn.functional as F
 
 from .sampling import sample_cells
 
-# So many label maps are worked on at a time: the temporaries are several times as large
-# as the targets.
-_IMAGES = 32
+# Images processed at a time: the temporaries are several times as large as the targets.
+_CHUNK = 32
 
 
 class SoftTargets(NamedTuple):
-    """Distributions over C classes: a constant, and more or less than it in K classes.
+    """Distributions over C classes: a constant, plus a difference in K classes.
 
     ``t[..., c] = background[...] + sum of weights[..., k] where classes[..., k] == c``
 
     Attributes:
         background: Shape (...).
-        classes: Class indices, int32, shape (..., K). The same class may occur twice.
-        weights: Shape (..., K); 0 where fewer than K classes are needed.
+        classes: Class indices, int32, shape (..., K). A class may occur twice.
+        weights: Differences, shape (..., K); 0 where fewer than K classes are needed.
     """
 
     background: torch.Tensor
@@ -38,19 +37,19 @@ class SoftTargets(NamedTuple):
     weights: torch.Tensor
 
     def to_dense(self, num_classes: int) -> torch.Tensor:
-        """Return the distributions themselves, shape (..., num_classes)."""
+        """Return the distributions as one tensor, shape (..., num_classes)."""
         dense = self.background[..., None].expand(*self.background.shape, num_classes)
         return dense.scatter_add(-1, self.classes.long(), self.weights)
 
     def flip(self) -> 'SoftTargets':
-        """Reverse the order of the samples, the first dimension."""
+        """Return the targets with the first dimension, the samples, reversed."""
         return SoftTargets(*(part.flip(0) for part in self))
 
 
 def label_targets(
     labels: torch.Tensor, num_classes: int, label_smooth_val: float
 ) -> SoftTargets:
-    """Make smoothed one-hot targets.
+    """Return smoothed one-hot targets.
 
     Args:
         labels: Class indices, any shape (...).
@@ -73,41 +72,36 @@ def label_map_targets(
     num_classes: int,
     label_smooth_val: float,
 ) -> SoftTargets:
-    """Make the targets of the tokens of a batch from label maps.
+    """Compute the targets of the tokens of a batch from label maps.
 
-    The scores under a token are averaged, every class that a cell does not list
-    counting as 0; then softmax, then smoothing.
+    The scores under a token are averaged, where every class that a cell does not list
+    counts as 0. Softmax and smoothing follow.
 
     Args:
-        scores: Of the label maps, shape (B, k, h, w).
+        scores: Scores of the label maps, shape (B, k, h, w).
         classes: Their classes, int32, shape (B, k, h, w).
-        matrices: Where the augmented images came from, (B, 3, 3): see
+        matrices: Geometry of the augmented images, shape (B, 3, 3): see
             :class:`volo.token_label.geometry.Geometry`.
-        frames: What their pixels must have passed, (B, n, 3, 3), n = 0 for crops.
-        grid: Rows and columns of tokens; (1, 1) for the class token, whose target is
-            that of the whole augmented image.
+        frames: Frames of the same, shape (B, n, 3, 3); n = 0 for crops.
+        grid: Rows and columns of tokens, R and C; (1, 1) for the class token, whose
+            target is that of the whole augmented image.
         num_classes: C.
         label_smooth_val: s in t * (1 - s + s / C) + s / C, the published smoothing,
-            whose targets add up to 1 + s / C.
+            whose targets sum to 1 + s / C.
 
     Returns:
-        Targets of rows * columns tokens, row by row, shapes (B, R * C) and
-        (B, R * C, K).
+        Targets of the tokens, row by row, shapes (B, R * C) and (B, R * C, K).
     """
     parts = []
     # Mixed precision would round the weights of the cells.
     with torch.autocast(scores.device.type, enabled=False):
-        for start in range(0, len(scores), _IMAGES):
-            few = slice(start, start + _IMAGES)
-            maps = scores[few], classes[few], matrices[few], frames[few]
+        for start in range(0, len(scores), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            maps = scores[chunk], classes[chunk], matrices[chunk], frames[chunk]
             parts.append(_label_map_targets(*maps, grid, num_classes, label_smooth_val))
     most = max(part.classes.shape[-1] for part in parts)
-    return SoftTargets(
-        *(
-            torch.cat(same)
-            for same in zip(*(_widen(p, most) for p in parts), strict=True)
-        )
-    )
+    fields = zip(*(_widen(part, most) for part in parts), strict=True)
+    return SoftTargets(*(torch.cat(field) for field in fields))
 
 
 def _label_map_targets(
@@ -119,18 +113,19 @@ def _label_map_targets(
     num_classes: int,
     label_smooth_val: float,
 ) -> SoftTargets:
+    *_, height, width = scores.shape
     cells, cell_weights = sample_cells(
-        matrices, frames, grid, tuple(scores.shape[-2:]), scores.device
+        matrices, frames, grid, (height, width), scores.device
     )
     sample = torch.arange(len(scores), device=scores.device)[:, None, None]
-    # B k h w -> B hw k, and then the k classes of every cell under a token.
+    # B k h w -> B hw k -> the k classes of every cell under a token.
     listed = classes.flatten(2).transpose(1, 2)[sample, cells].flatten(2)
     values = scores.float().flatten(2).transpose(1, 2)[sample, cells]
     values = (values * cell_weights[..., None]).flatten(2)
     listed, values, is_listed = _add_up(listed, values)
 
-    # The classes that are not listed have score 0. Where there are none, all negative
-    # scores must not be compared with it: everything would underflow.
+    # Classes that are not listed have score 0. Where every class is listed, 0 must not
+    # be the maximum: if all scores are very negative, everything would underflow.
     rest = num_classes - is_listed.sum(dim=-1, keepdim=True)
     highest = values.masked_fill(~is_listed, -torch.inf).amax(dim=-1, keepdim=True)
     shift = torch.where(rest > 0, highest.clamp(min=0), highest)
@@ -148,11 +143,11 @@ def _label_map_targets(
 def _add_up(
     classes: torch.Tensor, values: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Add up the values of equal classes along the last dimension.
+    """Sum the values of equal classes along the last dimension.
 
     Returns:
-        Classes and sums, as many as there were, and which of them are in use: the
-        first ones.
+        Distinct classes, their sums, and a mask of the entries in use, which come
+        first; all three of the shape of ``classes``.
     """
     classes, order = classes.sort(dim=-1)
     values = values.gather(-1, order)
@@ -172,8 +167,8 @@ def mix_targets(
 
     Args:
         first: Targets of shape (...).
-        second: As many.
-        weight: Number, or tensor of shape (...).
+        second: Targets of the same shape.
+        weight: A number, or a tensor of shape (...).
     """
     weight = torch.as_tensor(weight, device=first.background.device)
     rest = 1 - weight
@@ -195,12 +190,12 @@ def ground_truth_targets(
 ) -> SoftTargets:
     """Mix the class token's targets with the ground truth.
 
-    The published variant for fine-tuning: half of each where the target's best class
-    is the label, nine tenths of the target where it is not.
+    The published variant for fine-tuning: the target has weight 0.5 where its best
+    class is the label, and 0.9 where it is not.
 
     Args:
-        targets: Of the class token, shape (B,), each class listed once.
-        labels: Shape (B,).
+        targets: Targets of the class token, shape (B,); each class is listed once.
+        labels: Class indices, shape (B,).
         label_smooth_val: Smoothing of the ground truth.
         num_classes: C.
     """
@@ -213,12 +208,12 @@ def ground_truth_targets(
 def select_targets(
     mask: torch.Tensor, first: SoftTargets, second: SoftTargets
 ) -> SoftTargets:
-    """Take the first where the mask is set and the second elsewhere.
+    """Return the first targets where the mask is set and the second elsewhere.
 
     Args:
         mask: Boolean, broadcast against the targets' shape (...).
         first: Targets of shape (...) with K classes.
-        second: As many, with as many classes.
+        second: Targets of the same shape, also with K classes.
     """
     return SoftTargets(
         torch.where(mask, first.background, second.background),
@@ -230,12 +225,12 @@ def select_targets(
 def put_targets(
     targets: SoftTargets, index: torch.Tensor, others: SoftTargets
 ) -> SoftTargets:
-    """Replace the samples at ``index`` by others, which list at least as many classes.
+    """Return the targets with the samples at ``index`` replaced by others.
 
     Args:
         targets: Shape (B, ...).
-        index: Places of the others, shape (b,).
-        others: Shape (b, ...).
+        index: Samples to replace, shape (b,).
+        others: Shape (b, ...), with at least as many listed classes.
     """
     wide = _widen(targets, others.classes.shape[-1])
     return SoftTargets(
@@ -244,7 +239,7 @@ def put_targets(
 
 
 def _widen(targets: SoftTargets, listed: int) -> SoftTargets:
-    """Return the same targets with room for ``listed`` classes, at least as many."""
+    """Return the same targets, padded to ``listed`` classes."""
     room = (0, listed - targets.classes.shape[-1])
     return SoftTargets(
         targets.background, F.pad(targets.classes, room), F.pad(targets.weights, room)

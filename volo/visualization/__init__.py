@@ -1,1 +1,1 @@
-"""Training curves and token labels, drawn."""
+"""Drawings of training curves and token labels."""

@@ -1,4 +1,4 @@
-"""Read the scalars that a training logged."""
+"""Reading the scalars that a training logged."""
 
 import dataclasses
 import json
@@ -9,13 +9,13 @@ from volo.errors import DataError
 
 @dataclasses.dataclass
 class Curve:
-    """One quantity over a training.
+    """One scalar over a training.
 
     Attributes:
-        steps: Where it was logged, counted from 1.
+        steps: Steps at which it was logged, counted from 1.
         values: The value at each step.
-        unit: What the steps count: ``iteration`` or ``epoch``.
-        validation: Whether it was measured in validation.
+        unit: Unit of the steps: ``iteration`` or ``epoch``.
+        validation: Whether validation logged it.
     """
 
     steps: list[int] = dataclasses.field(default_factory=list)
@@ -24,7 +24,7 @@ class Curve:
     validation: bool = False
 
     def append(self, other: 'Curve') -> None:
-        """Go on with a later part, which replaces whatever it overlaps."""
+        """Append a later part, which replaces what it overlaps."""
         kept = sum(step < other.steps[0] for step in self.steps)
         self.steps[kept:] = other.steps
         self.values[kept:] = other.values
@@ -33,15 +33,15 @@ class Curve:
 def read_curves(run_dir: Path) -> dict[str, Curve]:
     """Read every scalar that mmengine's local backend wrote during a training.
 
-    What validation logs under a name that training uses too, such as ``time``, is
-    ``val/time`` here. A training that was resumed left several files: where it
-    went back, the later one counts.
+    A scalar of validation whose name training uses too, such as ``time``, is named
+    ``val/time``. A resumed training has several files; where steps repeat, the later
+    file counts.
 
     Args:
         run_dir: The ``--work-dir`` of the training.
 
     Returns:
-        Scalar names, such as ``loss`` and ``mIoU``, and their curves.
+        Names of scalars, such as ``loss`` and ``mIoU``, and their curves.
 
     Raises:
         DataError: There are no scalars, or a file is broken.
@@ -54,7 +54,9 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
             else:
                 curves[name] = part
     if not curves:
-        raise DataError(f'{run_dir}: no */vis_data/scalars.json of a training in it')
+        raise DataError(
+            f'{run_dir}: no */vis_data/scalars.json. Name the work dir of a training'
+        )
     return curves
 
 
@@ -69,8 +71,8 @@ def _read_file(path: Path) -> dict[str, Curve]:
             raise DataError(
                 f'{path}, line {number}: not a line of scalars: delete it'
             ) from error
-        # Only training names its iteration; validation has the step alone, which
-        # is the epoch that training was in or, by another setting, the iteration.
+        # Only training logs its iteration. The step of validation is the current epoch
+        # or, with by_epoch=False, the iteration.
         validation = scalars.pop('iter', None) is None
         epoch = scalars.pop('epoch', epoch)
         unit = 'epoch' if validation and step == epoch else 'iteration'

@@ -1,4 +1,4 @@
-"""Draw what one or more trainings logged."""
+"""Drawing the scalars of one or more trainings."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from .curves import Curve
 
 
 def default_scalars(runs: list[dict[str, Curve]]) -> list[str]:
-    """Return the loss, then what validation measured, then the learning rate."""
+    """Return the names of the loss, the metrics of validation and the learning rate."""
     validation = {n: c.validation for curves in runs for n, c in curves.items()}
 
     def ending(*endings: str) -> list[str]:
@@ -33,15 +33,15 @@ def draw_runs(
     scalars: list[str] | None = None,
     smooth: int = 1,
 ) -> None:
-    """Draw one panel a scalar, one line a run.
+    """Draw one panel per scalar with one line per run.
 
     Args:
         runs: Curves of each run, by its label.
-        path: Image file to write; its ending is the format.
-        scalars: What to draw, else :func:`default_scalars`. A run that lacks one
+        path: Image file to write; its suffix is the format.
+        scalars: Scalars to draw; None: :func:`default_scalars`. A run without a scalar
             has no line in its panel.
-        smooth: Draw training's scalars as the mean of as many logged values, over
-            the pale values themselves; validation and the learning rate stay.
+        smooth: Number of logged values to average; the values themselves are drawn
+            pale. Scalars of validation and the learning rate are not averaged.
 
     Raises:
         ConfigError: No run has such a scalar, or the image cannot be written.
@@ -56,7 +56,9 @@ def draw_runs(
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows + 0.6), layout='constrained')
     formats = FigureCanvasAgg(figure).get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
-        raise ConfigError(f'{path}: not an image: name it .{", .".join(formats)}')
+        raise ConfigError(
+            f'{path}: unknown image format: use the suffix .{", .".join(formats)}'
+        )
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes, name in zip(panels, scalars, strict=False):
         for number, curves in enumerate(runs.values()):
@@ -84,13 +86,13 @@ def _plot(axes: Axes, curve: Curve, color: str, smooth: int) -> None:
     smooth = 1 if curve.validation else smooth
     if smooth > 1:
         axes.plot(curve.steps, curve.values, color=color, alpha=0.25)
-    # A single value has no line to be seen by.
+    # A line through a single value is invisible.
     marker = 'o' if curve.validation or len(curve.steps) == 1 else None
     means = running_mean(curve.values, smooth)
     axes.plot(curve.steps, means, color=color, marker=marker, markersize=3)
 
 
 def running_mean(values: list[float], count: int) -> np.ndarray:
-    """Return the mean of each value and those before it, ``count`` in all."""
+    """Return the mean of each value and the ``count - 1`` values before it."""
     sums = np.convolve(values, np.ones(count))[: len(values)]
     return sums / np.minimum(np.arange(1, len(values) + 1), count)

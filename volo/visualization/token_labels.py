@@ -1,5 +1,6 @@
-"""Draw an image, its label map and an augmented crop with the tokens' targets."""
+"""Drawing an image, its label map and an augmented crop with its targets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from volo.token_label.dataset import TokenLabel
 from volo.token_label.targets import label_map_targets
 
-#: Classes with a color of their own; the rest is gray.
+#: Number of classes with a color of their own; the others are gray.
 _SHOWN = 10
 
 
@@ -26,16 +27,16 @@ def draw_token_label(
     grid: tuple[int, int],
     path: Path,
 ) -> None:
-    """Draw the best class of every cell, and of every token of the crop.
+    """Draw the best class of every cell, and of every token of an augmented crop.
 
-    The outline of the crop is drawn on the image. A cell or token is the stronger
-    painted the surer its class is.
+    The image shows the outline of the crop. The more probable a class, the stronger the
+    color of its cell or token.
 
     Args:
-        image: As a whole.
+        image: The whole image.
         crop: The augmented image, RGB, shape (H, W, 3).
-        label: The label map, and where the crop came from.
-        classes: Their names.
+        label: The label map and the geometry of the crop.
+        classes: Names of the classes.
         grid: Rows and columns of tokens.
         path: PNG file to write.
     """
@@ -78,10 +79,10 @@ def draw_token_label(
         axes.set(title=title, xticks=[], yticks=[])
     names = {c: classes[c] if c < len(classes) else f'class {c}' for c in shown}
     figure.legend(
-        [Patch(color=colors[c]) for c in shown],
-        # ImageNet's classes have many names each.
-        [names[c].partition(',')[0] for c in shown],
-        loc='outside right',
+        handles=[Patch(color=colors[c]) for c in shown],
+        # ImageNet's classes have several names each.
+        labels=[names[c].partition(',')[0] for c in shown],
+        loc='outside right center',
     )
     figure.savefig(path)
 
@@ -91,7 +92,7 @@ def _show(
     image: np.ndarray,
     best: np.ndarray,
     share: np.ndarray,
-    colors: dict[int, tuple[float, ...]],
+    colors: Mapping[int, tuple[float, ...]],
 ) -> None:
     height, width = image.shape[:2]
     axes.imshow(image)
