@@ -1,4 +1,4 @@
-"""What a user gets from `pip install volo-*.whl`, far from any checkout."""
+"""Test the sdist, and what a user gets from `pip install volo-*.whl`."""
 
 import os
 import shutil
@@ -16,8 +16,38 @@ from volo.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
-# Runs where only the unpacked wheel provides `volo`. One process for all
-# configs, because importing the libraries takes longer than building a model.
+FOLDERS = (
+    'benchmarks',
+    'configs',
+    'demo',
+    'docs',
+    'requirements',
+    'tests',
+    'tools',
+    'volo',
+)
+FILES = (
+    '.pre-commit-config.yaml',
+    'CHANGELOG.md',
+    'CITATION.cff',
+    'CONTRIBUTING.md',
+    'LICENSE',
+    'MANIFEST.in',
+    'Makefile',
+    'README.md',
+    'model-index.yml',
+    'pyproject.toml',
+    'setup.py',
+)
+# Must not be carried.
+LITTER = (
+    'configs/__pycache__/a.cpython-311.pyc',
+    'docs/_build/html/index.html',
+    'work_dirs/demo/last.pth',
+)
+
+# Runs where only the unpacked wheel provides `volo`. One process for all configs:
+# importing the libraries takes longer than building a model.
 LOAD_AND_BUILD_ALL = """
 import gc
 import sys
@@ -67,31 +97,16 @@ sys.exit(broken > 0)
 
 @pytest.fixture(scope='module')
 def distributions(tmp_path_factory):
-    """The sdist, and the wheel that is built from it, of a copy of the checkout.
+    """Build the sdist, and the wheel from it, in a copy of the checkout.
 
-    Setuptools leaves its traces in the tree that it builds, hence the copy.
+    A copy, because setuptools writes into the tree that it builds.
     """
     copy = tmp_path_factory.mktemp('source')
-    for name in (
-        'CHANGELOG.md',
-        'LICENSE',
-        'MANIFEST.in',
-        'README.md',
-        'configs',
-        'model-index.yml',
-        'pyproject.toml',
-        'requirements',
-        'setup.py',
-        'tests',
-        'tools',
-        'volo',
-    ):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name)
-        elif source.exists():
-            shutil.copy2(source, copy)
-    for litter in ('work_dirs/demo/last.pth', 'configs/__pycache__/a.cpython-311.pyc'):
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name)
+    for name in FILES:
+        shutil.copy2(ROOT / name, copy)
+    for litter in LITTER:
         (copy / litter).parent.mkdir(parents=True, exist_ok=True)
         (copy / litter).touch()
 
@@ -111,7 +126,7 @@ def files_below(folder):
     return {
         str(path.relative_to(ROOT))
         for path in (ROOT / folder).rglob('*')
-        if path.is_file() and '__pycache__' not in path.parts
+        if path.is_file() and not {'__pycache__', '_build'} & set(path.parts)
     }
 
 
@@ -129,14 +144,13 @@ def test_wheel_carries_package_configs_and_tools_and_nothing_else(distributions)
     assert any(fnmatch(n, 'volo/.mim/configs/*.py') for n in names)
     assert any(fnmatch(n, 'volo/.mim/tools/*.py') for n in names)
     carried = {f'volo/.mim/{n}' for n in files_below('configs') | files_below('tools')}
-    if (ROOT / 'model-index.yml').exists():
-        carried.add('volo/.mim/model-index.yml')
+    carried.add('volo/.mim/model-index.yml')
     package = {n for n in files_below('volo') if not n.startswith('volo/.mim/')}
     metadata = {n for n in names if n.startswith(f'volo-{__version__}.dist-info/')}
     assert names - metadata == carried | package
 
 
-def test_sdist_carries_sources_configs_and_tools_but_no_litter(distributions):
+def test_sdist_carries_the_repository_but_no_litter(distributions):
     with tarfile.open(distributions[0]) as sdist:
         names = {
             member.name.partition('/')[2]
@@ -144,10 +158,9 @@ def test_sdist_carries_sources_configs_and_tools_but_no_litter(distributions):
             if member.isfile()
         }
 
-    needed = files_below('volo') | files_below('configs') | files_below('tools')
-    needed |= {'LICENSE', 'pyproject.toml', 'requirements/constraints.txt', 'setup.py'}
-    assert needed <= names
-    litter = ('work_dirs/*', '*.pyc', '.venv/*', '.git/*')
+    needed = {name for folder in FOLDERS for name in files_below(folder)}
+    assert needed | set(FILES) <= names
+    litter = (*LITTER, '*.pyc', '.venv/*', '.git/*')
     assert not [n for n in names if any(fnmatch(n, pattern) for pattern in litter)]
 
 
