@@ -15,7 +15,7 @@ def resize_pos_embed(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Te
         size: The new (H, W), in tokens.
 
     Returns:
-        Shape (1, *size, C); ``pos_embed`` itself if it has that size already.
+        Shape (1, size[0], size[1], C); ``pos_embed`` itself if it has that size already.
     """
     if tuple(pos_embed.shape[1:3]) == tuple(size):
         return pos_embed
