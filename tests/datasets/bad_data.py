@@ -4,6 +4,9 @@ Every case is a function that corrupts the dataset in a folder and may return ov
 for the configs of its splits, together with the expected kind, file, value and remedy.
 """
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -108,6 +111,51 @@ def capital_suffix(root):
     (root / IMAGE).rename(root / 'images/train/a.JPG')
 
 
+def fifo_image(root):
+    (root / IMAGE).unlink()
+    os.mkfifo(root / IMAGE)
+    return list_images(root)
+
+
+def fifo_mask(root):
+    (root / MASK).unlink()
+    os.mkfifo(root / MASK)
+
+
+def endless_image(root):
+    (root / IMAGE).unlink()
+    (root / IMAGE).symlink_to('/dev/zero')
+    return list_images(root)
+
+
+def endless_mask(root):
+    (root / MASK).unlink()
+    (root / MASK).symlink_to('/dev/zero')
+
+
+def list_images(root):
+    """Name the images in an ann_file: special files are not listed from folders."""
+    (root / 'list.txt').write_text('a\nb\n')
+    return dict(train=dict(ann_file='list.txt'))
+
+
+def bomb_image(root):
+    write_bomb(root / IMAGE)
+
+
+def bomb_mask(root):
+    write_bomb(root / MASK)
+
+
+def write_bomb(path, side=20_000):
+    """Write a few bytes that claim to be a PNG of side x side pixels."""
+    save(np.zeros((1, 1), np.uint8), path, format='PNG')
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack('>II', side, side)
+    content[29:33] = struct.pack('>I', zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
 # --- Images ---
 
 
@@ -165,6 +213,19 @@ def rotated_by_90(root):
 
 def other_size(root):
     save(clean_mask()[:, :8], root / MASK)
+
+
+def one_row_mask(root):
+    save(clean_mask()[:1], root / MASK)
+
+
+def one_row_image_and_mask(root):
+    save(np.zeros((1, SIDE, 3), np.uint8), root / IMAGE)
+    save(clean_mask()[:1], root / MASK)
+
+
+def one_pixel_mask(root):
+    save(clean_mask()[:1, :1], root / MASK)
 
 
 def label_out_of_range(root):
@@ -260,6 +321,12 @@ SEGMENTATION = [
     (missing_image, 'image-missing', MASK, IMAGE, 'Add the image'),
     (missing_from_ann_file, 'file-missing', 'train/c.jpg', 'no such file', RESTORE),
     (capital_suffix, 'image-left-out', 'a.JPG', 'takes .jpg', 'case-sensitive'),
+    (fifo_image, 'file-broken', IMAGE, 'not a file (a FIFO)', RESTORE),
+    (fifo_mask, 'file-broken', MASK, 'not a file (a FIFO)', RESTORE),
+    (endless_image, 'file-broken', IMAGE, 'not a file (a device', RESTORE),
+    (endless_mask, 'file-broken', MASK, 'not a file (a device', RESTORE),
+    (bomb_image, 'file-broken', IMAGE, '400000000 pixels', 'into tiles'),
+    (bomb_mask, 'file-broken', MASK, '400000000 pixels', 'into tiles'),
     (deep_gray, 'image-depth', IMAGE, '16 bits', '0..255'),
     (deep_color, 'image-depth', IMAGE, '16 bits', '0..255'),
     (float_tiff, 'image-depth', IMAGE, 'floating point', '0..255'),
@@ -276,6 +343,9 @@ SEGMENTATION = [
         'or rotate the mask',
     ),
     (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its image'),
+    (one_row_mask, 'mask-size', MASK, 'one row or column (16 pixels)', '2x2 pixels'),
+    (one_row_image_and_mask, 'mask-size', MASK, 'its image', '2x2 pixels'),
+    (one_pixel_mask, 'mask-size', MASK, 'one row or column (1 pixels)', '2x2 pixels'),
     (label_out_of_range, 'mask-labels', MASK, 'label 7 on 32 pixels', 'void_labels'),
     (label_out_of_range_after_reducing, 'mask-labels', MASK, 'in the file: 4', 'void'),
     (void_value_is_not_ignored, 'mask-labels', MASK, 'label 255', 'label_map={255: 1}'),

@@ -12,8 +12,8 @@ from volo.datasets.checks import (
     LoadedSize,
     Loading,
     decoding_finding,
-    deep_file,
     depth_finding,
+    header_finding,
     image_findings,
     loaded_size,
     read_file,
@@ -61,14 +61,12 @@ def free_descriptors():
         ('color', 'tifffile', False),
     ],
 )
-def test_the_depth_that_is_left_is_read_from_the_pipeline(
-    color_type, backend, eight_bits
-):
+def test_bit_depth_is_read_from_the_pipeline(color_type, backend, eight_bits):
     load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
     assert loading_of(load).eight_bits == eight_bits
 
 
-def test_the_decoder_of_masks_is_read_from_the_pipeline():
+def test_mask_decoder_is_read_from_the_pipeline():
     masks = LoadAnnotations(with_seg=True, imdecode_backend='cv2')
     boxes = LoadAnnotations(with_seg=False, imdecode_backend='cv2')
     assert loading_of(LoadImageFromFile(), masks).mask_backend == 'cv2'
@@ -98,7 +96,7 @@ def test_sizes_are_those_that_mmcv_loads(
 
 
 @pytest.mark.parametrize('orientation', [0, 9, 99])
-def test_orientations_that_are_none_turn_nothing(tmp_path, orientation):
+def test_invalid_orientations_rotate_nothing(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(tmp_path / 'a.jpg', noise(16, 20), exif=exif)
@@ -108,7 +106,7 @@ def test_orientations_that_are_none_turn_nothing(tmp_path, orientation):
 # --- Files ---
 
 
-def test_a_file_or_why_there_is_none(tmp_path):
+def test_read_file_returns_the_content_or_a_finding(tmp_path):
     (tmp_path / 'whole').write_bytes(b'content')
     (tmp_path / 'empty').touch()
     assert read_file(str(tmp_path / 'whole')) == b'content'
@@ -123,7 +121,7 @@ def test_a_file_or_why_there_is_none(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF', 'PPM'])
-def test_whole_files_decode_and_halves_do_not(tmp_path, kind):
+def test_half_a_file_does_not_decode(tmp_path, kind):
     content = encoded(tmp_path / 'a', noise(32, 32), format=kind)
     assert decoding_finding('a', content) is None
     finding = decoding_finding('a.x', content[: len(content) // 2])
@@ -131,7 +129,7 @@ def test_whole_files_decode_and_halves_do_not(tmp_path, kind):
     assert finding.value.startswith('broken image (')
 
 
-def test_bytes_that_are_no_image():
+def test_text_is_not_an_image():
     assert decoding_finding('a', b'<html>').value == 'broken image (not an image)'
 
 
@@ -148,7 +146,7 @@ def test_bytes_between_the_segments_of_a_jpeg_are_harmless(tmp_path):
     assert decoding_finding('a', content[:start] + bytes(9) + content[start:]) is None
 
 
-def test_phones_put_two_views_into_one_jpeg(tmp_path):
+def test_the_second_view_of_an_mpo_is_no_finding(tmp_path):
     views = dict(save_all=True, append_images=[noise()])
     content = encoded(tmp_path / 'a', noise(), format='MPO', **views)
     assert decoding_finding('a', content) is None and kinds(content) == []
@@ -179,17 +177,17 @@ def test_decoding_leaves_the_standard_error_where_it_was(tmp_path):
 def test_more_than_8_bits_are_found_by_the_header(tmp_path, dtype, value):
     content = encoded(tmp_path / 'a.tif', np.ones((4, 4), dtype))
     with Image.open(tmp_path / 'a.tif') as image:
-        found = depth_finding('a', image), deep_file(str(tmp_path / 'a.tif'))
+        found = depth_finding('a', image), header_finding(str(tmp_path / 'a.tif'))
     for finding in found:
         assert (finding and finding.value.partition(',')[0]) == value
     assert kinds(content) == (['image-depth'] if value else [])
     assert kinds(content, Loading('unchanged')) == []
 
 
-def test_the_depth_of_what_cannot_be_opened_is_no_finding(tmp_path):
+def test_files_that_do_not_open_have_no_depth_finding(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'broken')
-    assert deep_file(str(tmp_path / 'a.png')) is None
-    assert deep_file(str(tmp_path / 'none.png')) is None
+    assert header_finding(str(tmp_path / 'a.png')) is None
+    assert header_finding(str(tmp_path / 'none.png')) is None
 
 
 @pytest.mark.parametrize(
@@ -200,7 +198,7 @@ def test_the_depth_of_what_cannot_be_opened_is_no_finding(tmp_path):
         *((mode, 'image-alpha') for mode in ('RGBA', 'LA')),
     ],
 )
-def test_what_a_mode_would_lose(tmp_path, mode, kind):
+def test_findings_of_color_modes(tmp_path, mode, kind):
     image = Image.new(mode, (4, 4))  # alpha is 0
     content = encoded(tmp_path / 'a', image, format='TIFF')
     assert kinds(content) == ([kind] if kind else [])

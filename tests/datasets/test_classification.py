@@ -18,7 +18,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_a_part_of_imagenet_is_numbered_in_the_order_of_its_folders(root):
+def test_labels_of_an_imagenet_subset_follow_its_folders(root):
     samples = ImageNetFolder(data_root=str(root), split='train', pipeline=PIPELINE)
     assert samples.metainfo['classes'] == ('n01440764', 'n02099712')
     assert [samples[i]['gt_label'] for i in range(2)] == [0, 1]

@@ -5,18 +5,18 @@ import pytest
 from volo.datasets.findings import KINDS, Finding
 
 
-def test_a_finding_knows_the_remedy_of_its_kind():
+def test_a_finding_has_the_remedy_of_its_kind():
     finding = Finding('mask-size', 'a.png', '4x4')
     assert finding.remedy == KINDS['mask-size'].remedy
     assert str(finding) == f'a.png: 4x4. {finding.remedy}'
 
 
-def test_a_finding_may_know_a_better_one():
+def test_a_finding_may_replace_the_remedy():
     finding = Finding('mask-size', 'a.png', '4x4', 'Turn it')
     assert str(finding) == 'a.png: 4x4. Turn it'
 
 
-def test_there_are_no_other_kinds():
+def test_unknown_kinds_are_refused():
     with pytest.raises(KeyError, match='mask-color'):
         Finding('mask-color', 'a.png', '4x4')
 

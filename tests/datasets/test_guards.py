@@ -61,9 +61,21 @@ def test_deep_images_pass_where_the_pipeline_keeps_them(root):
     assert sample['img'].dtype == np.uint16 and sample['img'].max() == 3000
 
 
-def test_broken_samples_are_skipped_and_counted(root):
-    bad_data.truncated_jpeg(root)
-    samples = dataset(root, skip_broken=True)
+@pytest.mark.parametrize(
+    'corrupt',
+    [
+        bad_data.truncated_jpeg,
+        bad_data.bomb_image,
+        bad_data.bomb_mask,
+        bad_data.fifo_image,
+        bad_data.fifo_mask,
+        bad_data.endless_mask,
+        bad_data.one_row_mask,
+    ],
+)
+def test_broken_samples_are_skipped_and_counted(root, corrupt):
+    changes = corrupt(root) or {}
+    samples = dataset(root, **changes, skip_broken=True)
     assert samples[0]['img_path'].endswith('b.jpg')
     assert samples.skipped >= 1
     assert samples[1]['img_path'].endswith('b.jpg')

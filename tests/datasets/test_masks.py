@@ -30,7 +30,7 @@ def info(num_classes=3, ignore_index=255, **options):
     return dict(num_classes=num_classes, ignore_index=ignore_index, **options)
 
 
-def test_a_missing_mask_is_the_one_of_its_image(tmp_path):
+def test_a_missing_mask_names_its_image(tmp_path):
     path = tmp_path / 'a.png'
     finding = read_mask(str(path), 'images/a.jpg')
     assert finding.kind == 'mask-missing' and 'images/a.jpg' in finding.value
@@ -42,7 +42,7 @@ def test_a_missing_mask_is_the_one_of_its_image(tmp_path):
 
 @pytest.mark.parametrize('backend', ['pillow', 'cv2'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_masks_are_decoded_as_they_are(tmp_path, backend, dtype):
+def test_masks_are_decoded_without_conversion(tmp_path, backend, dtype):
     mask = np.arange(12, dtype=dtype).reshape(3, 4) + 200
     save(mask, tmp_path / 'a.png')
     content = (tmp_path / 'a.png').read_bytes()
@@ -51,7 +51,7 @@ def test_masks_are_decoded_as_they_are(tmp_path, backend, dtype):
 
 
 @pytest.mark.parametrize('backend', ['pillow', 'cv2'])
-def test_what_the_decoder_cannot_read_is_found(backend):
+def test_undecodable_masks_are_found(backend):
     finding = decode_mask('a.png', b'broken', loading(backend))
     assert finding.kind == 'file-broken' and finding.file == 'a.png'
 
@@ -74,7 +74,7 @@ def test_values_that_8_bits_would_change(mask, value):
     assert finding is None if value is None else value in finding.value
 
 
-def test_a_mask_of_its_images_size():
+def test_a_mask_with_the_size_of_its_image():
     assert shape_finding('m', np.zeros((4, 6)), 'p', LoadedSize(4, 6)) is None
     # The size of the image after rotation counts.
     size = LoadedSize(6, 4, orientation=6, rotated=True)
@@ -124,13 +124,13 @@ def test_labels_are_those_that_mmseg_loads(tmp_path, reduce_zero_label, label_ma
     assert table.dtype == np.uint8 and (table == loaded).all()
 
 
-def test_classes_and_what_is_ignored_are_no_finding():
+def test_classes_and_ignored_labels_are_no_finding():
     assert label_finding('m', counts(_0=1, _2=1, _255=9), info()) is None
     assert label_finding('m', counts(_2=1, _9=9), info(ignore_index=9)) is None
     assert label_finding('m', counts(), info()) is None
 
 
-def test_labels_that_are_no_class():
+def test_labels_out_of_range():
     finding = label_finding('m', counts(_0=5, _3=2, _7=4), info())
     assert finding.kind == 'mask-labels'
     assert finding.value.startswith('labels 3, 7 on 6 pixels, but there are 3 classes')
@@ -148,7 +148,7 @@ def test_labels_are_named_as_they_are_in_the_file():
     assert '(in the file: 5, 8, 9)' in finding.value
 
 
-def test_only_255_is_taken_for_black_and_white():
+def test_only_0_and_255_suggest_a_label_map():
     sample = info(num_classes=2, ignore_index=254)
     finding = label_finding('m', counts(_0=2, _255=2), sample)
     assert finding.remedy == KINDS['mask-binary'].remedy

@@ -67,7 +67,7 @@ def test_epochs_repeat_neither_order_nor_augmentation():
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_an_epoch_starts_in_its_middle_once(num_workers):
+def test_skip_applies_to_one_epoch(num_workers):
     sampler = StreamSampler(Drawn(), seed=3)
     whole = drawn(sampler)
     sampler.skip(4)
@@ -75,7 +75,7 @@ def test_an_epoch_starts_in_its_middle_once(num_workers):
     assert drawn(sampler) == whole
 
 
-def test_the_endless_stream_starts_anywhere():
+def test_the_infinite_stream_can_skip():
     whole = drawn(InfiniteStreamSampler(Drawn(), seed=3), 0, 8)
     sampler = InfiniteStreamSampler(Drawn(), seed=3)
     sampler.skip(20)
@@ -91,7 +91,7 @@ def test_two_processes_share_the_stream_of_one(sampler):
     assert positions == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
-def test_a_plain_index_draws_as_always():
+def test_a_plain_index_does_not_seed():
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -123,6 +123,6 @@ def test_any_dataset_can_be_wrapped():
     assert pickle.loads(pickle.dumps(wrapped)).metainfo == Plain.metainfo
 
 
-def test_an_index_travels_to_a_worker_whole():
+def test_indices_survive_pickling():
     index = pickle.loads(pickle.dumps(StreamIndex(1, 2, 3)))
     assert (index, index.seed, index.position) == (1, 2, 3)

@@ -66,16 +66,16 @@ def findings(cfg, **options):
     return [f for report in check_config(cfg, **options) for f in report.findings]
 
 
-def assert_told(cfg, kind, file, value, remedy):
+def assert_found(cfg, kind, file, value, remedy):
     reports = check_config(cfg)
     found = [f for r in reports for f in r.findings if f.kind == kind]
-    told = [f for f in found if file in f.file and value in f.value]
-    assert told and remedy in told[0].remedy, [
+    matching = [f for f in found if file in f.file and value in f.value]
+    assert matching and remedy in matching[0].remedy, [
         str(f) for r in reports for f in r.findings
     ]
     text = report_text(reports)
-    assert f'[{kind}]' in text and told[0].remedy in text
-    assert told[0].file in text and told[0].value in text
+    assert f'[{kind}]' in text and matching[0].remedy in text
+    assert matching[0].file in text and matching[0].value in text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def assert_told(cfg, kind, file, value, remedy):
 def test_bad_segmentation_data(tmp_path, corrupt, kind, file, value, remedy):
     bad_data.write_segmentation(tmp_path)
     changes = corrupt(tmp_path) or {}
-    assert_told(segmentation(tmp_path, **changes), kind, file, value, remedy)
+    assert_found(segmentation(tmp_path, **changes), kind, file, value, remedy)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_bad_segmentation_data(tmp_path, corrupt, kind, file, value, remedy):
 def test_bad_classification_data(tmp_path, corrupt, kind, file, value, remedy):
     bad_data.write_classification(tmp_path)
     changes = corrupt(tmp_path) or {}
-    assert_told(classification(tmp_path, **changes), kind, file, value, remedy)
+    assert_found(classification(tmp_path, **changes), kind, file, value, remedy)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -132,7 +132,7 @@ def test_harmless_images_are_clean(tmp_path):
     assert not findings(segmentation(tmp_path))
 
 
-def test_a_label_map_of_black_and_white_masks(tmp_path):
+def test_label_map_of_binary_masks(tmp_path):
     bad_data.write_segmentation(tmp_path)
     changes = bad_data.binary_masks(tmp_path)
     changes['both']['label_map'] = {255: 1}
@@ -229,7 +229,7 @@ def test_labels_are_those_that_the_dataset_loads(
     assert (label_table(dataset.get_data_info(0)) == expected).all()
 
 
-def test_the_report_of_a_dataset_has_everything(tmp_path):
+def test_the_json_report_of_a_config(tmp_path):
     bad_data.write_segmentation(tmp_path)
     bad_data.label_out_of_range(tmp_path)
     content = report_dict('c.py', check_config(segmentation(tmp_path)))

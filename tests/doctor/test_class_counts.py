@@ -25,7 +25,7 @@ def test_pixels_of_masks():
     np.testing.assert_allclose(counts.shares(), [50 / 60, 10 / 60, 0])
 
 
-def test_median_frequency_balancing_is_the_papers():
+def test_weights_follow_median_frequency_balancing():
     counts = ClassCounts(('a', 'b', 'c', 'd'))
     counts.add(mask(_0=60, _1=40))
     counts.add(mask(_0=70, _2=30))
@@ -52,7 +52,7 @@ def test_nothing_counted_yet():
     assert counts.weights() == [None, None]
 
 
-def test_more_classes_than_8_bits_can_number():
+def test_more_than_256_classes():
     counts = ClassCounts(tuple(map(str, range(300))))
     counts.add(mask(_0=1, _255=3))
     assert counts.counts[[0, 255]].tolist() == [1, 3]

@@ -43,7 +43,7 @@ def classification(root, names=None, **options):
     return ImageFolder(metainfo=metainfo, serialize_data=False, **arguments)
 
 
-def told(parts, root):
+def unlisted(parts, root):
     return [
         (split, finding.kind, finding.file.removeprefix(f'{root}/'))
         for split, finding in unlisted_findings(parts)
@@ -54,7 +54,7 @@ def told(parts, root):
 
 
 def test_all_listed(masks):
-    assert told([segmentation(masks), segmentation(masks, 'val')], masks) == []
+    assert unlisted([segmentation(masks), segmentation(masks, 'val')], masks) == []
 
 
 def test_images_of_other_suffixes_are_left_out(masks):
@@ -63,7 +63,7 @@ def test_images_of_other_suffixes_are_left_out(masks):
         save(IMAGE, masks / 'images/train' / name)
     for name in ('.c.png', 'notes.txt', '.DS_Store'):
         (masks / 'images/train' / name).touch()
-    assert told([part], masks) == [
+    assert unlisted([part], masks) == [
         ('train', 'image-left-out', f'images/train/{name}')
         for name in ('c.JPG', 'c.png', 'deep/c.jpeg')
     ]
@@ -75,15 +75,17 @@ def test_what_another_split_lists_is_not_left_out(masks):
     parts = [segmentation(masks), segmentation(masks, 'val', 'train')]
     save(IMAGE, masks / 'images/train/c.png')
     other = segmentation(masks, 'test', 'train', img_suffix='.png')
-    assert len(told(parts, masks)) == 1  # once, though both look there
-    assert told([*parts, other], masks) == []
+    assert len(unlisted(parts, masks)) == 1  # once, though both look there
+    assert unlisted([*parts, other], masks) == []
 
 
 def test_masks_without_image(masks):
     part = segmentation(masks)
     save(IMAGE[..., 0], masks / 'masks/train/deep/c.png')
     save(IMAGE[..., 0], masks / 'masks/train/c.gif')
-    assert told([part], masks) == [('train', 'image-missing', 'masks/train/deep/c.png')]
+    assert unlisted([part], masks) == [
+        ('train', 'image-missing', 'masks/train/deep/c.png')
+    ]
     ((_, finding),) = unlisted_findings([part])
     assert finding.value == f'no image {masks}/images/train/deep/c.jpg'
 
@@ -92,7 +94,7 @@ def test_a_dataset_that_lists_nothing_has_no_orphans(masks):
     part = segmentation(masks)
     save(IMAGE[..., 0], masks / 'masks/train/c.png')
     part.size = 0
-    assert told([part], masks) == []
+    assert unlisted([part], masks) == []
 
 
 @pytest.mark.parametrize(
@@ -100,11 +102,11 @@ def test_a_dataset_that_lists_nothing_has_no_orphans(masks):
     [dict(ann_file='list.txt'), dict(indices=1), dict(filter_cfg=dict(size=9))],
     ids=lambda choice: next(iter(choice)),
 )
-def test_a_dataset_that_chooses_leaves_nothing_out(masks, choice):
+def test_a_selection_of_samples_leaves_nothing_out(masks, choice):
     (masks / 'list.txt').write_text('a\n')
     part = segmentation(masks, **choice)
     save(IMAGE, masks / 'images/train/c.png')
-    assert told([part], masks) == []
+    assert unlisted([part], masks) == []
 
 
 def test_images_outside_of_the_class_folders(classes):
@@ -139,7 +141,7 @@ def test_classes_in_another_order(classes):
     assert value == 'label 0 is the folder cat, but classes[0] is dog'
 
 
-def test_folders_and_names_without_the_other(classes):
+def test_folders_without_name_and_names_without_folder(classes):
     folder = classes / 'train'
     assert folder_findings(classes, ('cat', 'eel')) == [
         ('class-folder-unnamed', f'{folder}/dog', 'not in classes'),

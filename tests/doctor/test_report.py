@@ -17,7 +17,7 @@ def counted(*pixels):
     return counts
 
 
-def test_splits_are_told_with_their_notes():
+def test_splits_are_listed_with_their_notes():
     reports = [SplitReport('train', size=3), SplitReport('test', 'as val')]
     assert report_text(reports).splitlines() == [
         *('train: 3 samples', 'test: 0 samples (as val)', '', 'No findings.')
@@ -52,7 +52,7 @@ def test_findings_are_grouped_by_kind_over_the_splits():
     ]
 
 
-def test_classes_have_weights_in_training_alone():
+def test_only_train_has_class_weights():
     train = report_text([SplitReport('train', counts=counted(60, 0, 20))])
     assert 'Classes of train: share of pixels, number of images' in train
     assert '  c0   75.000%        1  weight 0.667' in train
@@ -62,7 +62,7 @@ def test_classes_have_weights_in_training_alone():
     assert '  c2   25.000%        1\n' in val and 'weight' not in val
 
 
-def test_of_many_classes_the_rarest_are_told():
+def test_long_class_lists_show_the_rarest():
     text = report_text([SplitReport('train', counts=counted(*range(100, 0, -1)))])
     assert 'Classes of train, the 40 rarest of 100' in text
     names = [line.split()[0] for line in text.splitlines() if '  weight ' in line]
@@ -70,7 +70,7 @@ def test_of_many_classes_the_rarest_are_told():
     assert 'class_weight' not in text
 
 
-def test_classes_that_nobody_counted_are_left_out():
+def test_uncounted_classes_are_left_out():
     assert 'Classes' not in report_text([SplitReport('train', counts=counted(0, 0))])
 
 

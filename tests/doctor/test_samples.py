@@ -70,21 +70,21 @@ def test_a_missing_image_has_no_digest(masks):
 @pytest.mark.parametrize(
     'corrupt', [bad_data.missing_mask, bad_data.deep_mask, bad_data.color_mask]
 )
-def test_a_mask_that_means_nothing_is_not_counted(masks, corrupt):
+def test_unusable_masks_are_not_counted(masks, corrupt):
     corrupt(masks)
     report = check(masks)
     assert len(report.findings) == 1
     assert report.values is None and report.counts is None
 
 
-def test_without_classes_every_label_may_be_one(masks):
+def test_without_classes_no_label_is_out_of_range(masks):
     bad_data.label_out_of_range(masks)
     assert kinds(check(masks)) == ['mask-labels']
     assert kinds(check(masks, num_classes=0)) == []
 
 
 @pytest.mark.parametrize('label', [3, -1, [0, 3, 2, -1]])
-def test_labels_that_are_no_class(label):
+def test_labels_out_of_range(label):
     info = dict(gt_label=label, num_classes=3)
     report = check_sample(info, LOADING)
     expected = [n for n in np.atleast_1d(label) if n not in (0, 1, 2)]
@@ -155,7 +155,7 @@ def test_label_maps(tmp_path, maps, needed):
     assert finding.value.endswith('0.png, but there are 2 classes')
 
 
-def test_label_maps_of_a_dataset_that_does_not_say_its_classes(tmp_path, maps):
+def test_label_maps_of_a_dataset_without_classes(tmp_path, maps):
     root = bad_data.write_classification(tmp_path / 'data')
     (root / 'list.txt').write_text('cat/0.png 0\ndog/0.png 1\n')
     dataset = ImageFolder(
@@ -166,6 +166,23 @@ def test_label_maps_of_a_dataset_that_does_not_say_its_classes(tmp_path, maps):
     )
     reports = list(check_samples(Part('train', dataset, 2, maps, True), 0))
     assert [kinds(report) for report in reports] == [[], []]
+
+
+def test_a_flipped_byte_in_a_packed_store(tmp_path):
+    root = bad_data.write_classification(tmp_path / 'data')
+    keys = [f'{name}/{number}' for name in ('cat', 'dog') for number in range(2)]
+    writer = PackedWriter.create(tmp_path / 'maps', keys, (1, 2, 2))
+    for key in keys:
+        writer.write(key, LabelMap(np.ones((1, 2, 2)), np.zeros((1, 2, 2), int)))
+    maps = writer.finish()
+    np.load(tmp_path / 'maps/scores.npy', mmap_mode='r+')[2, 0, 1, 1] = 2
+    dataset = ImageFolder(
+        data_root=str(root), data_prefix='train', serialize_data=False
+    )
+    reports = list(check_samples(Part('train', dataset, 4, maps), 0))
+    assert [kinds(r) for r in reports] == [[], [], ['label-map-broken'], []]
+    (finding,) = reports[2].findings
+    assert finding.value == 'the map of dog/0 has changed since it was written'
 
 
 def test_a_broken_label_map(tmp_path):

@@ -108,6 +108,49 @@ def test_wrong_dtype(tmp_path, dtype):
         read_label_map(tmp_path / 'x.pt')
 
 
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (lambda t: t.to_sparse(), 'dense tensor'),
+        (lambda t: torch.nested.nested_tensor([t[0], t[1]]), 'dense tensor'),
+        (lambda t: t.to('meta'), 'dense tensor'),
+        (
+            lambda t: t[:, :1, :1, :1].clone().expand(2, 5, 18, 18),
+            'the tensor is expanded',
+        ),
+        (lambda t: t[:1, :1, :1, :1].expand(2, 5, 10**6, 10**6), 'tensor is expanded'),
+    ],
+    ids=['sparse', 'nested', 'meta', 'expanded', 'huge'],
+)
+def test_tensors_without_a_value_for_every_element(tmp_path, make, message):
+    torch.save(make(torch.ones(2, 5, 18, 18).half()), tmp_path / 'x.pt')
+    with pytest.raises(DataError, match=f'x.pt: .*{message}'):
+        read_label_map(tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda t: t.float().requires_grad_(),
+        torch.nn.Parameter,
+        lambda t: torch._neg_view(-t),
+        lambda t: t.transpose(2, 3),
+        lambda t: torch.cat([t, t])[1:3],
+    ],
+    ids=['requires_grad', 'parameter', 'negated', 'transposed', 'sliced'],
+)
+def test_other_dense_tensors_are_label_maps(tmp_path, make):
+    torch.save(make(torch.ones(2, 5, 18, 18).half()), tmp_path / 'x.pt')
+    found = read_label_map(tmp_path / 'x.pt')
+    assert (found.scores == 1).all() and (found.classes == 1).all()
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'x.pt')
+    with pytest.raises(DataError, match='x.pt: not a label map: a FIFO'):
+        read_label_map(tmp_path / 'x.pt')
+
+
 @pytest.mark.parametrize('index', [-1, 0.5, float('nan'), float('inf')])
 # Casting NaN warns; the error is clearer.
 def test_class_that_is_not_an_index(tmp_path, index):
@@ -135,6 +178,14 @@ def test_written_maps_are_read_exactly(tmp_path, highest, dtype):
     assert_same(read_label_map(path), expected)
     tensor = torch.load(path, weights_only=True)
     assert tensor.dtype == dtype and tensor.shape == (2, 5, 18, 18)
+
+
+@pytest.mark.parametrize('score', [np.nan, np.inf, 1e5])
+def test_scores_that_float16_cannot_hold_are_not_written(tmp_path, score):
+    bad = LabelMap(np.full((1, 2, 2), score), np.zeros((1, 2, 2), np.int32))
+    with pytest.raises(DataError, match='x.pt: a score is not finite in float16'):
+        write_label_map(tmp_path / 'x.pt', bad)
+    assert not list(tmp_path.iterdir())
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -11,7 +11,12 @@ from torch.utils.data import DataLoader
 from tests.packed_store import KEYS, SHAPE, assert_same, label_map, write_all
 from volo.errors import DataError, MissingLabelMapError
 from volo.token_label.maps import LabelMapFolder, read_label_map, write_label_map
-from volo.token_label.packed import PackedLabelMaps, is_packed, open_label_maps
+from volo.token_label.packed import (
+    PackedLabelMaps,
+    is_packed,
+    open_label_maps,
+    record_checksum,
+)
 from volo.token_label.packed_writer import PackedWriter
 
 
@@ -122,6 +127,26 @@ def test_maps_lost_on_disk_are_written_again(tmp_path):
     writer = PackedWriter.create(root, KEYS, SHAPE)
     assert writer.missing() == [key]
     assert_same(write_all(writer).finish().read(key), label_map(key))
+
+
+@pytest.mark.parametrize('name', ['scores.npy', 'classes.npy'])
+def test_a_flipped_bit_is_found_when_the_map_is_read(store, name):
+    np.load(store / name, mmap_mode='r+').view(np.uint8)[-2].flat[7] ^= 4
+    maps = PackedLabelMaps(store)
+    *others, key, last = sorted(KEYS, key=str.encode)
+    with pytest.raises(DataError, match=f'{store}: the map of {key} has changed'):
+        maps.read(key)
+    for other in (*others, last):
+        assert_same(maps.read(other), label_map(other))
+
+
+def test_a_score_that_is_not_finite_is_found_when_the_map_is_read(store):
+    np.load(store / 'scores.npy', mmap_mode='r+')[0, 0, 0, 0] = np.nan
+    scores, classes = (np.load(store / f'{n}.npy')[0] for n in ('scores', 'classes'))
+    index = np.load(store / 'index.npy', mmap_mode='r+')
+    index['checksum'][0] = record_checksum(scores, classes)
+    with pytest.raises(DataError, match='a score that is not finite'):
+        PackedLabelMaps(store).read(min(KEYS, key=str.encode))
 
 
 @pytest.mark.parametrize('harm', ['removed', 'truncated', 'empty', 'text'])

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from volo.errors import DataError
 
-from .checks import Loading, decoding_finding, deep_file, read_file
+from .checks import Loading, decoding_finding, header_finding, read_file
 from .findings import Finding
 from .masks import decode_mask, mask_depth_finding, read_mask
 from .streams import SeededByPosition
@@ -93,14 +93,17 @@ class ChecksFiles(SeededByPosition, BaseDataset):
 
     def _prepare_checked(self, idx: int) -> dict:
         info = self.get_data_info(idx)
-        finding = _depth_finding(info, Loading.of(self))
+        loading = Loading.of(self)
+        finding = _refused_file(info, loading)
         if finding:
             raise DataError(str(finding))
         try:
             return super().prepare_data(idx)
-        # Pillow raises SyntaxError for some broken PNGs.
-        except (OSError, SyntaxError, AssertionError) as error:
-            finding = _broken_file(info)
+        except DataError:
+            raise
+        # Given broken bytes, decoders raise whatever their parsers run into.
+        except Exception as error:
+            finding = _broken_file(info, loading)
             if finding:
                 raise DataError(str(finding)) from error
             raise
@@ -109,25 +112,33 @@ class ChecksFiles(SeededByPosition, BaseDataset):
         return next(filter(None, self.data_prefix.values()), self.data_root)
 
 
-def _depth_finding(info: Mapping, loading: Loading) -> Finding | None:
-    """Find values that loading would truncate silently; cheap for good files.
+def _refused_file(info: Mapping, loading: Loading) -> Finding | None:
+    """Find a file that must not be loaded, or not without losing values.
 
     Args:
         info: What the dataset knows of the sample.
         loading: How the dataset reads its files.
     """
     image, mask = info.get('img_path'), info.get('seg_map_path')
-    deep = deep_file(image) if image and loading.eight_bits else None
-    if deep or not mask:
-        return deep
-    if deep_file(mask):
+    finding = header_finding(image) if image else None
+    if finding and (finding.kind != 'image-depth' or loading.eight_bits):
+        return finding
+    if not mask:
+        return None
+    finding = header_finding(mask)
+    if finding and finding.kind == 'image-depth':
         array = decode_mask(mask, Path(mask).read_bytes(), loading)
         return array if isinstance(array, Finding) else mask_depth_finding(mask, array)
-    return None
+    return finding
 
 
-def _broken_file(info: Mapping) -> Finding | None:
-    """Find the file of a sample that cannot be loaded."""
+def _broken_file(info: Mapping, loading: Loading) -> Finding | None:
+    """Find the file of a sample that cannot be decoded.
+
+    Args:
+        info: What the dataset knows of the sample.
+        loading: How the dataset reads its files.
+    """
     image, mask = info.get('img_path') or '', info.get('seg_map_path')
     for path in filter(None, (image, mask)):
         content = read_file(path) if path == image else read_mask(path, image)
@@ -136,4 +147,7 @@ def _broken_file(info: Mapping) -> Finding | None:
         finding = decoding_finding(path, content)
         if finding:
             return finding
+        array = decode_mask(path, content, loading) if path == mask else None
+        if isinstance(array, Finding):
+            return array
     return None

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -98,8 +99,22 @@ class LoadedSize(NamedTuple):
 # --- Files ---
 
 
+def special_file(path: str | Path) -> str:
+    """Return what a path is if reading it could block or never end, else ''."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # whoever reads the file says so
+        return ''
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ''
+    return 'a FIFO' if stat.S_ISFIFO(mode) else 'a device or socket'
+
+
 def read_file(path: str) -> bytes | Finding:
     """Return the content of a file, or why it cannot be read."""
+    special = special_file(path)
+    if special:
+        return Finding('file-broken', path, f'not a file ({special})')
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -134,6 +149,8 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
                 image.verify()  # the checksums, which loading ignores
         with _opened(content) as image:
             image.load()
+    except Image.DecompressionBombError as error:
+        return _bomb_finding(path, error)
     # Given broken bytes, decoders raise whatever their parsers run into.
     except Exception as error:
         # Pillow's message names a buffer, not the file.
@@ -143,6 +160,12 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
     if problem:
         return Finding('file-broken', path, f'broken image ({problem})')
     return None
+
+
+def _bomb_finding(path: str, error: Image.DecompressionBombError) -> Finding:
+    text = str(error).partition(',')[0]
+    remedy = 'Cut the image into tiles, or remove the sample'
+    return Finding('file-broken', path, f'{text}: a decompression bomb?', remedy)
 
 
 def _jpeg_problem(content: bytes) -> str:
@@ -186,13 +209,23 @@ def depth_finding(path: str, image: ImageFile.ImageFile) -> Finding | None:
     return Finding('image-depth', path, f'{found}, would load too dark or too bright')
 
 
-def deep_file(path: str) -> Finding | None:
-    """Find more than 8 bits per channel in a file; None if it cannot be opened."""
+def header_finding(path: str) -> Finding | None:
+    """Find what must not be loaded, without decoding; cheap for good files.
+
+    That is: no regular file, a decompression bomb, or more than 8 bits per channel.
+    None if the file is missing or broken: the transform that loads it says so.
+    """
+    special = special_file(path)
+    if special:
+        return Finding('file-broken', path, f'not a file ({special})')
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return depth_finding(path, image)
-    except Exception:  # the transform that loads the file raises it again
+            with Image.open(path) as image:
+                return depth_finding(path, image)
+    except Image.DecompressionBombError as error:
+        return _bomb_finding(path, error)
+    except Exception:
         return None
 
 

@@ -58,11 +58,20 @@ def shape_finding(
 
     Args:
         path: Path of the mask.
-        mask: Decoded mask, (H, W) or, with channels, (H, W, C).
+        mask: Decoded mask, (H, W) or, with channels, (H, W, C). mmseg drops dimensions
+            of size 1.
         image: Path of the image.
         size: Size of the image.
     """
     height, width, orientation, rotated = size
+    if mask.ndim < 2:
+        return Finding(
+            'mask-size',
+            path,
+            f'the mask has one row or column ({mask.size} pixels), its image {image} '
+            f'is {height}x{width}',
+            'Make the mask again, or remove the sample: mmseg needs 2x2 pixels or more',
+        )
     axes = '(height, width)' if mask.ndim == 2 else '(height, width, channels)'
     text = (
         f'the mask has shape {mask.shape} {axes}, its image {image} is {height}x{width}'

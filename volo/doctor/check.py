@@ -15,7 +15,7 @@ from volo.datasets.masks import label_table
 from volo.engine.launch import readable_errors
 from volo.errors import ConfigError, DataError
 from volo.token_label.dataset import TokenLabelDataset
-from volo.token_label.packed import PackedLabelMaps, open_label_maps
+from volo.token_label.packed import open_label_maps
 
 from .class_counts import ClassCounts
 from .folders import class_folder_findings, unlisted_findings
@@ -150,8 +150,6 @@ def _build(split: str, node: dict) -> tuple[Part, list[Finding]]:
     if label_root:
         try:
             part.label_maps = open_label_maps(label_root)
-            if isinstance(part.label_maps, PackedLabelMaps):
-                part.label_maps.verify()
         except DataError as error:
             text = str(error).removeprefix(f'{label_root}: ')
             findings.append(Finding('label-map-broken', label_root, text))
