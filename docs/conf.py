@@ -48,9 +48,9 @@ napoleon_use_ivar = True
 def read_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Read files of the repository as pages, and make links lead to pages.
 
-    A link in Markdown is relative to the file that it is in, and ends in another file of
-    the repository. Sphinx wants it relative to ``docs``. It checks that the file exists
-    and offers it as a download if it is no page.
+    A link in Markdown is relative to its file and ends in a file of the repository.
+    Sphinx needs it relative to the page, checks that its target exists, and offers a
+    target that is no page as a download.
     """
     file = REPOSITORY_PAGES.get(docname)
     if file is not None:

@@ -1,25 +1,57 @@
+"""The documentation names tests, files, options and objects that exist."""
+
 import ast
+import pkgutil
 import re
 
 import pytest
 
 from tests.forked import ROOT
 
-#: A test as docs name it: in a file, or in the file that was named last.
-NAMED = re.compile(r'`(tests/[\w/]+\.py)?(?:::(\w+))?`')
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    ROOT / 'configs/README.md',
+    *sorted(ROOT.glob('docs/*.md')),
+]
+#: A test, in a file or in the file that was named last.
+TEST = re.compile(r'`(tests/[\w/]+\.py)?(?:::(\w+))?`')
+#: A file of the repository, but for the configs that a reader writes.
+FILE = re.compile(
+    r'\b(?:benchmarks|configs|demo|docs|tests|tools|volo)/(?!my_)[\w/]+\.[a-z]+\b'
+)
+#: A tool or the benchmarks, with the arguments behind it.
+COMMAND = re.compile(
+    r'(?:\b(?<!tests/)tools/(?:(?:dist|slurm)_(?=t))?(\w+)\.(?:py|sh)|-m (benchmarks))'
+    r'((?:\\\n|[^`\n#])*)'
+)
+
+each_page = pytest.mark.parametrize(
+    'path', PAGES, ids=lambda p: str(p.relative_to(ROOT))
+)
 
 
 def named_tests(path):
     """List the tests that a document names."""
     found, last = [], None
-    for file, test in NAMED.findall(path.read_text()):
+    for file, test in TEST.findall(path.read_text()):
         last = file or last
         if file or test:
             found.append((last, test))
     return found
 
 
-@pytest.mark.parametrize('path', sorted(ROOT.glob('docs/*.md')), ids=lambda p: p.stem)
+def options(program):
+    """Return the options of a tool or of ``benchmarks``."""
+    if program == 'benchmarks':
+        sources = ['benchmarks/__main__.py']
+    else:
+        sources = [f'tools/{program}.py', 'volo/engine/cli.py']
+    text = ''.join((ROOT / source).read_text() for source in sources)
+    return set(re.findall(r"'(--[a-z-]+)'", text))
+
+
+@each_page
 def test_the_tests_behind_promises_exist(path):
     for file, test in named_tests(path):
         tree = ast.parse((ROOT / file).read_text())
@@ -29,3 +61,31 @@ def test_the_tests_behind_promises_exist(path):
 
 def test_every_promise_of_reliability_has_one():
     assert len(named_tests(ROOT / 'docs/reliability.md')) > 30
+
+
+@each_page
+def test_files_exist(path):
+    for name in FILE.findall(path.read_text()):
+        assert (ROOT / name).is_file(), name
+
+
+@each_page
+def test_options_exist(path):
+    for tool, module, arguments in COMMAND.findall(path.read_text()):
+        used = set(re.findall(r'(?<!\S)\[?(--[a-z-]+)', arguments))
+        assert used <= options(tool or module), (tool or module, arguments)
+
+
+def test_options_are_found():
+    text = (ROOT / 'README.md').read_text()
+    assert ('test', '', True) in [
+        (tool, module, '--tta' in arguments)
+        for tool, module, arguments in COMMAND.findall(text)
+    ]
+    assert {'--amp', '--resume'} <= options('train')
+
+
+@each_page
+def test_objects_exist(path):
+    for name in re.findall(r'`(volo(?:\.\w+)+)', path.read_text()):
+        pkgutil.resolve_name(name)
