@@ -1,1 +1,1 @@
-"""What ``python -m benchmarks`` measures, and what it measures against."""
+"""The measurements of ``python -m benchmarks``, and what they compare with."""

@@ -1,7 +1,15 @@
-"""Outlook attention alone, against the time that its bytes need."""
+"""Measure the backends of outlook attention, and how close they come to a copy.
+
+A copy of a large tensor runs in the same turns. Its rate tells how long the bytes that
+outlook attention must read and write would take:
+
+    python -m benchmarks outlook-attention [--batch-size 64] [--device cuda]
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -15,7 +23,7 @@ from .report import Report
 from .steps import DTYPES, autocast, check_dtype
 
 PASSES = ('forward', 'forward+backward')
-#: Bytes of the tensor that is copied: more than any cache holds.
+#: Bytes of the tensor that is copied: more than a cache holds.
 COPY_BYTES = {'cpu': 2**28, 'cuda': 2**30}
 
 COLUMNS = {
@@ -31,25 +39,25 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Random inputs of the operator, as the first stage of an arch has them.
+    """Random inputs of outlook attention in the first stage of an arch.
 
-    Args:
+    Attributes:
         value: Shape (B, H, W, C).
         logits: Shape (B, h, w, heads * K^4).
         grad: Gradient of the output, shape (B, H, W, C).
-        window: Heads, window size, stride, padding and scale.
+        window: Keyword arguments: heads, window size, stride, padding and scale.
     """
 
     value: torch.Tensor
     logits: torch.Tensor
     grad: torch.Tensor
-    window: dict[str, float]
+    window: dict[str, Any]
 
     def moved_bytes(self, what: str) -> int:
-        """Return the bytes that one of :data:`PASSES` cannot but read and write.
+        """Return the bytes that one of :data:`PASSES` must read and write.
 
-        Forward it reads value and logits and writes the output. Backward it reads
-        both again with the gradient of the output, and writes their gradients.
+        Forward reads value and logits and writes the output. Backward reads both and
+        the gradient of the output, and writes two gradients.
         """
         value, logits = self.value.nbytes, self.logits.nbytes
         forward = 2 * value + logits
@@ -59,33 +67,31 @@ class Tensors:
 def make_tensors(
     arch: str, img_size: int, batch_size: int, dtype: str, device: str
 ) -> Tensors:
-    """Draw the tensors of a batch of images.
+    """Draw random tensors for a batch of images.
 
     Args:
-        arch: Of VOLO.
+        arch: Arch of VOLO.
         img_size: Side of the images in pixels, a multiple of 16.
-        batch_size: B.
+        batch_size: Number of images B.
         dtype: A key of :data:`.steps.DTYPES`.
-        device: Where.
+        device: Device of the tensors.
 
     Raises:
         ConfigError: The size is no multiple of 16.
     """
     if img_size % PATCH_SIZE:
-        raise ConfigError(f'--img-size is a multiple of {PATCH_SIZE}, got {img_size}')
+        raise ConfigError(f'--img-size {img_size}: must be a multiple of {PATCH_SIZE}')
     fields = resolve_arch(arch)
     channels = fields.embed_dims[0]
     with torch.device('meta'):
         layer = OutlookAttention(channels, fields.num_heads[0])
     side, grid = 2 * img_size // PATCH_SIZE, img_size // PATCH_SIZE
-    options = dict(dtype=DTYPES[dtype], device=device)
+    draw = functools.partial(torch.randn, dtype=DTYPES[dtype], device=device)
     torch.manual_seed(0)
     return Tensors(
-        value=torch.randn(batch_size, side, side, channels, **options),
-        logits=torch.randn(
-            batch_size, grid, grid, layer.logits.out_features, **options
-        ),
-        grad=torch.randn(batch_size, side, side, channels, **options),
+        value=draw(batch_size, side, side, channels),
+        logits=draw(batch_size, grid, grid, layer.logits.out_features),
+        grad=draw(batch_size, side, side, channels),
         window=dict(
             num_heads=layer.num_heads,
             kernel_size=layer.kernel_size,
@@ -103,7 +109,15 @@ def make_call(
     dtype: str,
     device: str,
 ) -> Callable[[], None]:
-    """Return a function that runs one of :data:`PASSES`, under autocast as in VOLO."""
+    """Return a function that runs one of :data:`PASSES` under autocast.
+
+    Args:
+        backend: The function of a backend.
+        what: One of :data:`PASSES`.
+        tensors: Its inputs.
+        dtype: A key of :data:`.steps.DTYPES`.
+        device: Device of the tensors.
+    """
 
     def forward() -> None:
         with torch.inference_mode(), autocast(dtype, device):
@@ -131,28 +145,29 @@ def measure_attention(
     repeats: int,
     calls: int,
 ) -> Report:
-    """Measure backends in turns, and the copy of a large tensor in the same turns.
+    """Measure backends and the copy of a large tensor in turns.
 
-    Small tensors stay in a cache, which is faster than the memory that the copy
-    reads: then an operator may need less than the time of the copy.
+    Small tensors stay in a cache, which is faster than the memory of the copy: a
+    backend may then be faster than the copy.
 
     Args:
-        backends: Of :data:`volo.ops.backends.BACKENDS`; none means all that run
-            on the device.
-        arch: Of VOLO.
+        backends: Names in :data:`volo.ops.backends.BACKENDS`. Empty: all that run on
+            the device.
+        arch: Arch of VOLO.
         img_size: Side of the images in pixels.
-        batch_size: Images.
+        batch_size: Images per call.
         dtype: A key of :data:`.steps.DTYPES`.
         device: ``'cpu'`` or ``'cuda'``.
-        repeats: Timed turns.
-        calls: Calls a turn.
+        repeats: Number of timed turns.
+        calls: Calls per turn.
 
     Returns:
-        A row for each backend and pass. Ratios are to the same pass of the first
-        backend; above 1 is faster.
+        A row for each backend and pass. The reference of the ratios is the first
+        backend, in the same pass.
 
     Raises:
-        ConfigError: Size or dtype are impossible, or a backend does not run here.
+        ConfigError: The size is no multiple of 16, the device cannot compute in the
+            dtype, or a backend does not run on it.
     """
     check_dtype(dtype, device)
     tensors = make_tensors(arch, img_size, batch_size, dtype, device)
@@ -162,7 +177,7 @@ def measure_attention(
         if obstacles[name]:
             raise ConfigError(f'--backends {name}: {obstacles[name]}')
     rows = [(name, what) for what in PASSES for name in backends]
-    steps = {
+    steps: dict[object, Callable[[], object]] = {
         (name, what): make_call(get_backend(name), what, tensors, dtype, device)
         for name, what in rows
     }
@@ -171,7 +186,7 @@ def measure_attention(
     seconds = turn_seconds(
         {**steps, 'copy': lambda: target.copy_(source)}, repeats, calls
     )
-    # Seconds that a byte takes, read or written, in every turn.
+    # Seconds per byte that is read or written, in each turn.
     per_byte = [s / (2 * source.nbytes) for s in seconds['copy']]
     found = []
     for name, what in rows:

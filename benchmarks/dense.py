@@ -1,7 +1,8 @@
-"""Token labels the obvious way, with an entry for every class: slow, and the reference.
+"""Compute token targets and their loss with an entry for every class.
 
-The same mathematics as :mod:`volo.token_label.targets` and
-:mod:`volo.models.losses`, for crops only.
+The mathematics is that of :mod:`volo.token_label.targets` and
+:mod:`volo.models.losses`, for crops alone. The code is slow and easy to check:
+:mod:`benchmarks.token_loss` and tests compare with it.
 """
 
 import numpy as np
@@ -17,22 +18,25 @@ def dense_label_map_targets(
     num_classes: int,
     label_smooth_val: float,
 ) -> torch.Tensor:
-    """Make targets (B, R * C, num_classes) from label maps (B, k, h, w).
+    """Compute the targets of tokens from label maps.
 
     Args:
-        scores: Of the label maps.
-        classes: Their classes.
-        boxes: Crops as fractions (left, top, width, height), shape (B, 4).
-        grid: Rows and columns of tokens.
-        num_classes: C.
-        label_smooth_val: Smoothing.
+        scores: Scores of the label maps, shape (B, k, h, w).
+        classes: Class indices of the scores, the same shape.
+        boxes: Crops as fractions (left, top, width, height) of the image, shape (B, 4).
+        grid: Rows R and columns C of tokens.
+        num_classes: Number of classes.
+        label_smooth_val: Label smoothing, 0 to 1.
+
+    Returns:
+        Targets, shape (B, R * C, num_classes).
     """
     batch, _, height, width = scores.shape
     maps = torch.zeros(batch, num_classes, height, width, device=scores.device)
     maps.scatter_add_(1, classes.long(), scores.float())
     left, top, box_width, box_height = boxes.T
     corners = np.stack(
-        [
+        [  # as roi_align takes them: image, left, top, right, bottom
             np.arange(batch),
             left * width - 0.5,
             top * height - 0.5,
@@ -41,12 +45,12 @@ def dense_label_map_targets(
         ],
         axis=1,
     )
-    corners = torch.as_tensor(corners, dtype=torch.float32, device=scores.device)
-    targets = roi_align(maps, corners, grid).flatten(2).transpose(1, 2).softmax(-1)
+    regions = torch.as_tensor(corners, dtype=torch.float32, device=scores.device)
+    targets = roi_align(maps, regions, grid).flatten(2).transpose(1, 2).softmax(-1)
     off = label_smooth_val / num_classes
     return targets * (1 - label_smooth_val + off) + off
 
 
 def dense_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return losses (...) of logits and targets (..., C)."""
+    """Compute the losses (...) of logits and targets (..., C)."""
     return torch.sum(-targets * torch.log_softmax(logits.float(), dim=-1), dim=-1)

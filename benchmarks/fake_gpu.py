@@ -1,14 +1,14 @@
-"""What fake tensors need to train as on a GPU, on a machine without one.
+"""Train fake tensors as a GPU would, on a machine without one, and count their bytes.
 
-Fake tensors have shape, dtype and device, and no numbers. What needs a driver is
-imitated: autocast for GPUs and the choice of fused attention kernels in
-:class:`GPUFunctions`, and streams in :class:`FakeGPU`. :class:`LiveBytes` adds up what
-lives, rounded as CUDA's allocator does.
+Fake tensors have shape, dtype and device but no data. :class:`GPUFunctions` does what
+autocast and the choice of attention kernels do on a GPU. :class:`FakeGPU` answers what
+autograd asks a driver. :class:`LiveBytes` adds up the tensors that are alive.
 """
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-#: CUDA's allocator hands out multiples of it, in bytes.
+#: CUDA's allocator returns multiples of this, in bytes.
 BLOCK = 512
 
-#: What autocast for GPUs computes in the low precision, what in float32, and what it
-#: only gives a float32 result: of torch's lists what the configs' models may call.
+#: The functions that autocast on a GPU computes in the low precision, those that it
+#: computes in float32, and those whose result it makes float32. From torch's lists,
+#: these are the ones that the models of the configs may call.
 LOW_PRECISION = frozenset(
     '__matmul__ addmm baddbmm bmm conv2d conv_transpose2d linear matmul mm '
     'scaled_dot_product_attention'.split()
@@ -35,25 +36,25 @@ FLOAT32_RESULT = frozenset('cumprod cumsum log_softmax prod softmax sum'.split()
 
 
 class FakeGPU(TorchDispatchMode):
-    """Let fake tensors of a GPU train on a machine without one."""
+    """Let fake CUDA tensors train on a machine without a GPU."""
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., object],
+        func: Callable[..., Any],
         types: Sequence[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Run an operator."""
         kwargs = dict(kwargs or {})
         if func is torch.ops.prim.device.default:
-            # So asks C++ alone. Autograd would take the streams of a GPU.
+            # Only C++ asks this way. Told of a GPU, autograd would use its streams.
             device = func(*args)
             return torch.device('meta') if device.type == 'cuda' else device
         if kwargs.get('device') == torch.device('meta'):
-            kwargs['device'] = torch.device('cuda')  # The answer, handed on.
+            kwargs['device'] = torch.device('cuda')  # C++ passes that answer on.
         if func is torch.ops.aten._local_scalar_dense.default:
-            return 1.0  # Which step it is, for AdamW.
+            return 1.0  # AdamW reads the number of its step.
         if func is torch.ops.aten.index.Tensor:
             masks = [index for index in args[1] if index is not None]
             if len(masks) == 1 and masks[0].dtype == torch.bool:
@@ -62,37 +63,39 @@ class FakeGPU(TorchDispatchMode):
 
 
 def _select(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    """Index with a mask as if all of it were set: fake ones have no numbers."""
-    axis = next(i for i, index in enumerate(indices) if index is not None)
-    mask = indices[axis]
-    # The kernel lists the places, an int64 for each axis, before it selects.
-    places = x.new_empty((mask.numel(), mask.ndim), dtype=torch.int64)
+    """Index with a mask as if all of it were set: a fake mask has no data."""
+    axis, mask = next((i, m) for i, m in enumerate(indices) if m is not None)
+    # The kernel lists the positions, an int64 for each axis, before it selects.
+    positions = x.new_empty((mask.numel(), mask.ndim), dtype=torch.int64)
     shape = *x.shape[:axis], mask.numel(), *x.shape[axis + mask.ndim :]
     selected = x.new_empty(shape)
-    del places
+    del positions
     return selected
 
 
 class GPUFunctions(TorchFunctionMode):
-    """Do to functions what a GPU's autocast does, and take fused attention.
+    """Cast the arguments of functions as autocast on a GPU, and use fused attention.
 
     Args:
-        dtype: Of autocast; none for float32.
+        dtype: Dtype of autocast. float32 switches it off.
+
+    Attributes:
+        weights: The weights that were cast. Autocast keeps them until the forward pass
+            is over.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        # Autocast keeps what it made of weights until the forward pass is over.
         self.weights: list[torch.Tensor] = []
 
     def __torch_function__(
         self,
-        func: Callable[..., object],
+        func: Callable[..., Any],
         types: Sequence[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Call a function of torch."""
         kwargs = dict(kwargs or {})
         name = getattr(func, '__name__', '')
@@ -102,12 +105,12 @@ class GPUFunctions(TorchFunctionMode):
                 torch.Tensor, functools.partial(self._cast, dtype), (args, kwargs)
             )
         elif self.dtype != torch.float32 and name in FLOAT32_RESULT:
-            if args[0].is_floating_point():
+            if args[0].is_floating_point() and args[0].dtype != torch.float64:
                 kwargs['dtype'] = kwargs.get('dtype') or torch.float32
         if func is F.scaled_dot_product_attention and args[0].device.type == 'cuda':
             return _fused_attention(*args, **kwargs)
         if func is F.batch_norm and args[0].numel() == args[0].shape[1]:
-            # BN refuses one value a channel, SyncBN has the other GPUs' as well.
+            # BN refuses one value per channel. SyncBN would have those of other GPUs.
             kwargs['training'] = False
         return func(*args, **kwargs)
 
@@ -119,10 +122,10 @@ class GPUFunctions(TorchFunctionMode):
             self.weights.append(y)
         return y
 
-    def around(self, function: Callable[..., object]) -> Callable[..., object]:
-        """Return the function, called with this mode."""
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that calls ``function`` within this mode."""
 
-        def call(*args: object) -> object:
+        def call(*args: Any) -> Any:
             with self:
                 return function(*args)
 
@@ -132,7 +135,7 @@ class GPUFunctions(TorchFunctionMode):
 def _fused_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout_p: float = 0.0
 ) -> torch.Tensor:
-    """Keep output and log-sums, as every fused kernel does; float32 is not flash's."""
+    """Run the kernel that a GPU would choose: flash attention has no float32."""
     if query.dtype == torch.float32:
         return torch.ops.aten._scaled_dot_product_efficient_attention(
             query, key, value, None, True, dropout_p
@@ -143,14 +146,19 @@ def _fused_attention(
 
 
 class LiveBytes(TorchDispatchMode):
-    """Count the bytes that live on a device.
+    """Count the bytes of all storages that are alive on a device.
+
+    Sizes are rounded as CUDA's allocator does. torch's own ``MemTracker`` counts the
+    same, which a test checks, but it takes snapshots of every module. That makes a step
+    of d5 10 to 16 times as slow, and the search for the largest batch counts dozens of
+    steps.
 
     Args:
         device: Type of the device.
 
     Attributes:
-        live: Now.
-        gradients: Of the parameters, of ``live``.
+        live: Bytes that are alive now.
+        gradients: Bytes of the parameters' gradients among them. The caller adds them.
         peak: ``live`` and ``gradients`` when ``live`` was largest.
     """
 
@@ -162,7 +170,7 @@ class LiveBytes(TorchDispatchMode):
         self._seen = WeakIdKeyDictionary()
 
     def add(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage until it is freed."""
+        """Count the storage of a tensor until it is freed."""
         storage = tensor.untyped_storage()
         if tensor.device.type != self.device or storage in self._seen:
             return
@@ -176,12 +184,12 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., object],
+        func: Callable[..., Any],
         types: Sequence[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        """Run an operator and count what it returns."""
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator and count the tensors that it returns."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -191,5 +199,5 @@ class LiveBytes(TorchDispatchMode):
 
 
 def rounded(size: int) -> int:
-    """Round bytes up to :data:`BLOCK`."""
+    """Round bytes up to a multiple of :data:`BLOCK`."""
     return -(-size // BLOCK) * BLOCK

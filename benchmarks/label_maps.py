@@ -1,6 +1,13 @@
-"""Reading label maps: a file an image against a packed store."""
+"""Measure reading label maps: one file per image, and packed.
 
+Compares the time and the disk space per map:
+
+    python -m benchmarks label-maps [--count 10000]
+"""
+
+import functools
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +26,7 @@ from .measure import median_seconds
 def write_random_maps(
     folder: Path, keys: list[str], num_classes: int = 1000
 ) -> LabelMapFolder:
-    """Write maps of the published shape and type, one file a key."""
+    """Write maps of the published shape and dtype, one file per key."""
     rng = np.random.RandomState(0)
     for key in keys:
         scores = rng.rand(5, 18, 18).astype(np.float16)
@@ -37,29 +44,42 @@ def pack(maps: LabelMapFolder, store: Path) -> PackedLabelMaps:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Return what the files of a folder take, in whole blocks of the disk."""
+    """Return the bytes that the files of a folder take, in whole disk blocks."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob('*.*'))
 
 
-def measure_label_maps(count: int, repeats: int) -> dict[str, tuple[float, int]]:
-    """Write random maps, read them in random order from both.
+def read_all(
+    maps: LabelMapFolder | PackedLabelMaps, keys: Iterable[str]
+) -> list[LabelMap]:
+    """Read maps one after the other."""
+    return [maps.read(key) for key in keys]
 
-    The files come from the page cache: on a disk that has to be asked, a file an
-    image is slower still.
+
+def measure_label_maps(count: int, repeats: int) -> dict[str, tuple[float, int]]:
+    """Write random maps in both formats and read them in random order.
+
+    The files are in the page cache. From a disk, one file per image is slower still.
+
+    Args:
+        count: Number of maps.
+        repeats: Number of timed turns, each of which reads all maps.
 
     Returns:
-        For ``'folder'`` and ``'packed'`` the median seconds that reading a map takes,
-        and the bytes that it takes on the disk.
+        For ``'folder'`` and ``'packed'`` the median seconds to read a map, and the
+        bytes that it takes on disk.
     """
     with tempfile.TemporaryDirectory() as folder:
         roots = {kind: Path(folder, kind) for kind in ('folder', 'packed')}
         keys = [f'n{i % 100:08}/n{i % 100:08}_{i}' for i in range(count)]
         maps = write_random_maps(roots['folder'], keys)
-        stores = dict(folder=maps, packed=pack(maps, roots['packed']))
+        stores: dict[str, LabelMapFolder | PackedLabelMaps] = {
+            'folder': maps,
+            'packed': pack(maps, roots['packed']),
+        }
         order = np.random.RandomState(1).permutation(keys)
         seconds = median_seconds(
             {
-                kind: lambda store=store: [store.read(key) for key in order]
+                kind: functools.partial(read_all, store, order)
                 for kind, store in stores.items()
             },
             repeats,

@@ -1,25 +1,28 @@
-"""Time and memory, measured side by side."""
+"""Measure time and memory of functions that take turns in one process."""
 
 import dataclasses
 import itertools
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+Key = TypeVar('Key', bound=Hashable)
+
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """A number over the turns.
+    """Median and range of a number that was measured in every turn.
 
-    Args:
-        median: Of all turns.
-        low: The smallest.
-        high: The largest.
+    Attributes:
+        median: Median of all turns.
+        low: The smallest number.
+        high: The largest number.
     """
 
     median: float
@@ -28,27 +31,27 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Spread':
-        """Take the numbers, one a turn."""
+        """Summarize numbers, one per turn."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 def turn_seconds(
-    functions: Mapping[str, Callable[[], object]], repeats: int, calls: int = 1
-) -> dict[str, list[float]]:
-    """Call functions in turns, so that all see the same machine.
+    functions: Mapping[Key, Callable[[], object]], repeats: int, calls: int = 1
+) -> dict[Key, list[float]]:
+    """Time functions in turns, so that a change of the machine's load meets all.
 
-    The first turn is a warm-up, in which compilers run: it is not timed.
+    An untimed turn comes first, for compilers and caches.
 
     Args:
-        functions: Names and what to call.
-        repeats: Timed turns.
-        calls: How often each is called in a turn: more where a call is too short for
-            the clock, or where its start would count.
+        functions: Names and functions.
+        repeats: Number of timed turns.
+        calls: Calls of each function per turn. Take more than 1 if a call is too short
+            for the clock or if starting it takes a notable part of the time.
 
     Returns:
-        The seconds that a call of each took, a number for every turn.
+        For each name the seconds per call, one number per turn.
     """
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[Key, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
             start = time.perf_counter()
@@ -62,27 +65,27 @@ def turn_seconds(
 
 
 def median_seconds(
-    functions: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, float]:
-    """Return the median seconds of a call of each, from :func:`turn_seconds`."""
+    functions: Mapping[Key, Callable[[], object]], repeats: int
+) -> dict[Key, float]:
+    """Return the median seconds per call of each function, see :func:`turn_seconds`."""
     times = turn_seconds(functions, repeats)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def speed_ratios(
-    seconds: Mapping[str, Sequence[float]], reference: str
-) -> dict[str, Spread]:
-    """Tell how many times as fast as the reference each is.
+    seconds: Mapping[Key, Sequence[float]], reference: Key
+) -> dict[Key, Spread]:
+    """Compute how many times as fast as the reference each function is.
 
-    A ratio is made of the two times of one turn: what slows the machine down for a
-    while slows both.
+    A ratio compares two times of the same turn, so other load on the machine affects
+    both.
 
     Args:
-        seconds: Times, as :func:`turn_seconds` returns them.
+        seconds: Times from :func:`turn_seconds`.
         reference: One of the names.
 
     Returns:
-        For each name the ratios of all turns; above 1 is faster than the reference.
+        For each name the ratio. Above 1 is faster than the reference.
     """
     base = seconds[reference]
     return {
@@ -92,7 +95,14 @@ def speed_ratios(
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """Return how many bytes of tensors a call has at its peak beyond those before."""
+    """Return the bytes that a call's tensors take at their peak.
+
+    Tensors from before the call do not count.
+
+    Args:
+        function: What to call.
+        device: ``'cpu'`` or ``'cuda'``.
+    """
     if device == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -109,7 +119,11 @@ def peak_bytes(function: Callable[[], object], device: str) -> int:
 
 
 def describe_machine(device: str) -> str:
-    """Return what a measurement was made on, in one line."""
+    """Return processor, threads and torch's version in one line.
+
+    Args:
+        device: ``'cpu'``, or ``'cuda'`` for the name of the GPU.
+    """
     name = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():

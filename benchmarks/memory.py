@@ -1,10 +1,13 @@
-"""The memory of a training step on a GPU, counted without one.
+"""Count the GPU memory of a config's training step on a machine without a GPU.
 
-The step runs on fake tensors, see :mod:`benchmarks.fake_gpu`, and all that lives on
-the GPU is added up.
+Compares the step with activation checkpointing (``with_cp``) and without, and finds the
+largest batch that fits on a GPU:
 
-Not counted are the CUDA context, workspaces inside of kernels and libraries, and
-fragmentation. :data:`MARGIN` is kept free for them.
+    python -m benchmarks memory CONFIG [--fits 24 40 80]
+
+The step runs on fake tensors, see :mod:`benchmarks.fake_gpu`. The CUDA context,
+workspaces of kernels and libraries, and fragmentation are not counted: :data:`MARGIN`
+is kept free for them.
 """
 
 import copy
@@ -35,23 +38,25 @@ from .steps import DTYPES
 
 GIB = 2**30
 
-#: Part of a card that is kept free for what is not counted.
+#: Part of a GPU that is kept free for what is not counted.
 MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class StepMemory:
-    """Bytes at the peak of a training step; all but ``gradients`` add up to ``total``.
+    """Bytes at the peak of a training step.
 
-    Args:
+    All but ``gradients`` add up to ``total``.
+
+    Attributes:
         weights: Parameters and buffers.
-        gradients: Of all parameters, as they are when backward is over.
-        optimizer: Its state.
+        gradients: Gradients of all parameters, at the end of the backward pass.
+        optimizer: State of the optimizer.
         copies: Buckets of DDP, and the averaged weights of EMA.
-        gradients_at_peak: Those that live then.
-        activations: The rest: what backward needs and what is temporary, images and
-            labels among it.
-        total: All.
+        gradients_at_peak: The gradients that are alive at the peak.
+        activations: The rest: images, labels, what the backward pass needs, and
+            temporary tensors.
+        total: The sum.
     """
 
     weights: int
@@ -64,37 +69,39 @@ class StepMemory:
 
 
 def training_dtype(cfg: Config) -> str:
-    """Return the dtype that a config trains in, a key of :data:`.steps.DTYPES`."""
+    """Return the training dtype of a config, a key of :data:`.steps.DTYPES`."""
     if cfg.optim_wrapper.type != 'AmpOptimWrapper':
         return 'float32'
     return 'bf16' if cfg.optim_wrapper.get('dtype') == 'bfloat16' else 'fp16'
 
 
 class FakeTraining:
-    """The model and the optimizer of a config, on fake tensors.
+    """Model and optimizer of a config, on fake tensors.
 
-    SyncBN is BN. Images have the backbone's ``img_size``; classifiers get plain
-    labels, whose memory differs from that of label maps by a few numbers a token.
+    SyncBN is replaced by BN. Images have the backbone's ``img_size``. Classifiers get
+    plain labels; label maps would add a few numbers per token.
 
     Args:
-        cfg: Of a model with the backbone :class:`volo.models.VOLO`.
-        dtype: Of autocast, a key of :data:`.steps.DTYPES`.
-        gpus: More than one: the buckets of DDP count.
+        cfg: Config of a model with the backbone :class:`volo.models.VOLO`.
+        dtype: Dtype of autocast, a key of :data:`.steps.DTYPES`.
+        gpus: Number of GPUs. With more than one, the buckets of DDP count.
         device: ``'cuda'``, or ``'cpu'`` to compare with a real step.
 
     Raises:
-        ConfigError: The config has another backbone, shards the model, or is broken.
+        ConfigError: The config has another backbone, shards the model, or is invalid.
     """
 
     def __init__(
         self, cfg: Config, dtype: str, gpus: int = 8, device: str = 'cuda'
     ) -> None:
         if cfg.model.get('backbone', {}).get('type') != 'VOLO':
-            raise ConfigError(f'{cfg.filename}: no model with the backbone VOLO')
+            raise ConfigError(
+                f'{cfg.filename}: no model with the backbone VOLO: name another config'
+            )
         if 'strategy' in cfg:
             raise ConfigError(
                 f'{cfg.filename}: {cfg.strategy.type} shards the model over the GPUs, '
-                'which is not counted; take a config without strategy'
+                'which is not counted: name a config without strategy'
             )
         init_default_scope(cfg.default_scope)
         self.device = device
@@ -102,7 +109,7 @@ class FakeTraining:
         with self.fake:
             obstacle = find_obstacle('fused', torch.empty(0, device=device), 0.0)
         if obstacle and device == 'cuda':
-            raise ConfigError(f'outlook attention as on a GPU: {obstacle}')
+            raise ConfigError(f'cannot count outlook attention on a GPU: {obstacle}')
         self.functions = GPUFunctions(DTYPES[dtype])
         options = copy.deepcopy(cfg.model)
         options.backbone.pop('init_cfg', None)
@@ -110,7 +117,7 @@ class FakeTraining:
         self.size = (side, side) if isinstance(side, int) else tuple(side)
         with self.fake, FakeGPU(), torch.device(device), readable_errors(cfg):
             self.model = revert_sync_batchnorm(MODELS.build(options)).train()
-        # Checkpointing calls them again in backward, where no mode is active.
+        # Checkpointing calls the blocks again in the backward pass, outside the mode.
         for block in (b for stage in self.model.backbone.stages for b in stage):
             block.forward = self.functions.around(block.forward)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -120,13 +127,13 @@ class FakeTraining:
         self.copies = _bytes(averaged) + (gpus > 1) * _bytes(self.trained)
 
     def _build_optimizer(self, options: dict) -> torch.optim.Optimizer:
-        """Return the optimizer, with the state that it has after a step."""
+        """Return the optimizer with the state of a finished step."""
         options['params'] = self.trained
         cls = OPTIMIZERS.get(options['type'])
         if cls is None:
             raise ConfigError(f'optim_wrapper.optimizer: unknown {options["type"]!r}')
         if 'foreach' in inspect.signature(cls).parameters and 'fused' not in options:
-            # torch's choice on a GPU, which it does not make for fake tensors.
+            # torch's choice on a GPU. For fake tensors it chooses otherwise.
             options.setdefault('foreach', self.device == 'cuda')
         with self.fake, FakeGPU():
             optimizer = OPTIMIZERS.build(options)
@@ -137,11 +144,11 @@ class FakeTraining:
         return optimizer
 
     def step(self, batch_size: int, with_cp: bool = False) -> StepMemory:
-        """Count a training step.
+        """Count the memory of a training step.
 
         Args:
-            batch_size: Images on the GPU.
-            with_cp: Of the backbone: recompute activations in backward.
+            batch_size: Images per GPU.
+            with_cp: Recompute activations of the backbone in the backward pass.
         """
         self.model.backbone.with_cp = with_cp
         tracker = LiveBytes(self.device)
@@ -150,6 +157,7 @@ class FakeTraining:
             tracker.add(tensor)
 
         def count_gradient(parameter: nn.Parameter) -> None:
+            assert parameter.grad is not None
             tracker.gradients += rounded(parameter.grad.nbytes)
 
         with self.fake, tracker, FakeGPU():
@@ -199,20 +207,26 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(rounded(tensor.nbytes) for tensor in tensors)
 
 
-def largest_batch(total: Callable[[int], int], limit: float) -> int:
-    """Return the largest batch that fits.
+def _total(step: Callable[[int], StepMemory], batch_size: int) -> int:
+    return step(batch_size).total
 
-    Memory grows along lines: the step has several moments that may be its peak, and
-    each is linear in the batch. So this follows lines through batches that it counts.
+
+def largest_batch(total: Callable[[int], int], limit: float) -> int:
+    """Find the largest batch that fits.
+
+    A step has several moments that may be its peak, and the memory of each is linear
+    in the batch size. So the next guess is where the line through the last two counts
+    meets the limit.
 
     Args:
-        total: Bytes with a batch size.
-        limit: Bytes.
+        total: Returns the bytes of a step with a batch size.
+        limit: Bytes that are available.
 
     Returns:
-        A batch size that was counted; 0 if not even 1 fits.
+        The batch size, 0 if not even 1 fits.
     """
-    fits, too_large, last, batch = 0, math.inf, 1, 2
+    fits, last, batch = 0, 1, 2
+    too_large: float = math.inf
     if total(1) > limit:
         return 0
     while too_large - fits > 1:
@@ -223,8 +237,8 @@ def largest_batch(total: Callable[[int], int], limit: float) -> int:
         slope = (total(batch) - total(last)) / (batch - last)
         guess = batch + math.floor((limit - total(batch)) / max(slope, 1))
         last = batch
-        # The lines are steeper to the right: do not trust a flat one too far.
-        batch = min(max(guess, fits + 1), too_large - 1, 4 * batch)
+        # Lines get steeper with the batch size: do not follow a flat one too far.
+        batch = int(min(max(guess, fits + 1), too_large - 1, 4 * batch))
     return fits
 
 
@@ -235,17 +249,20 @@ def measure_memory(
     cards: Sequence[int],
     gpus: int = 8,
 ) -> Report:
-    """Count a config's training step, with and without ``with_cp``.
+    """Count the memory of a config's training step, with and without ``with_cp``.
 
     Args:
-        cfg: As :class:`FakeTraining` takes it.
-        batch_sizes: Images on a GPU; the config's if None.
-        dtype: Of autocast, a key of :data:`.steps.DTYPES`; the config's if None.
-        cards: Sizes of GPUs in GiB, for which the largest batch is looked for.
-        gpus: On how many it trains.
+        cfg: See :class:`FakeTraining`.
+        batch_sizes: Images per GPU. None: the config's batch size.
+        dtype: Dtype of autocast, a key of :data:`.steps.DTYPES`. None: the config's.
+        cards: Memory of GPUs in GiB, for each of which the largest batch is found.
+        gpus: Number of GPUs.
+
+    Returns:
+        A row for each batch size, without ``with_cp`` and with it.
 
     Raises:
-        ConfigError: As :class:`FakeTraining` raises it.
+        ConfigError: See :class:`FakeTraining`.
     """
     dtype = dtype or training_dtype(cfg)
     batch_sizes = batch_sizes or [cfg.train_dataloader.batch_size]
@@ -255,15 +272,16 @@ def measure_memory(
         step = functools.cache(functools.partial(training.step, with_cp=with_cp))
         fits = {
             f'fits_{card}': largest_batch(
-                lambda n, step=step: step(n).total, card * GIB * (1 - MARGIN)
+                functools.partial(_total, step), card * GIB * (1 - MARGIN)
             )
             for card in cards
         }
         for batch_size in batch_sizes:
             found = dataclasses.asdict(step(batch_size))
             gib = {f'{key}_gib': value / GIB for key, value in found.items()}
-            row = dict(name='yes' if with_cp else 'no', with_cp=with_cp)
-            rows.append(dict(**row, batch_size=batch_size, **found, **gib, **fits))
+            name = 'yes' if with_cp else 'no'
+            row = dict(name=name, with_cp=with_cp, batch_size=batch_size)
+            rows.append({**row, **found, **gib, **fits})
     shown = dict(
         weights='weights',
         optimizer='optimizer',
@@ -280,7 +298,7 @@ def measure_memory(
         title=(
             f'{cfg.filename}: GiB on a GPU at the peak of a training step, images '
             f'of {training.size[0]} x {training.size[1]}, {dtype}; fits: the largest '
-            f'batch a GPU with {MARGIN:.0%} kept free'
+            f'batch per GPU with {MARGIN:.0%} kept free'
         ),
         options=dict(
             config=str(cfg.filename),

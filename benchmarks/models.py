@@ -1,4 +1,9 @@
-"""Our classifier against timm's VOLO, DeiT III and Swin, eager and compiled."""
+"""Measure our classifier, timm's VOLO, DeiT III, Swin and a matrix product.
+
+Compares images/s, peak memory and GMAC/s, eager and compiled:
+
+    python -m benchmarks models [--mode training] [--device cuda --dtype bf16]
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,11 +21,11 @@ from volo.models import VOLO, VOLOHead
 from .report import Report
 from .steps import StepOptions, compare, compile_forward, inference_step, training_step
 
-#: Every model here takes images of a multiple of this: Swin halves the grid of its
-#: 4 x 4 patches three times.
+#: Image sides are multiples of this, in pixels: Swin has patches of 4 x 4 and halves
+#: their grid three times.
 SIZE_STEP = 32
 NUM_CLASSES = 1000
-#: What a training step costs in forward passes.
+#: Multiply-adds of a training step, in forward passes.
 TRAINING_PASSES = 3
 
 COLUMNS = {
@@ -34,10 +39,10 @@ COLUMNS = {
 
 
 class Classifier(nn.Module):
-    """Backbone and head as one module, without mmpretrain around them.
+    """VOLO's backbone and head, without mmpretrain's classifier around them.
 
     Args:
-        arch: As in :class:`volo.models.VOLO`.
+        arch: Arch of VOLO.
         img_size: Height and width of the images in pixels.
     """
 
@@ -47,12 +52,12 @@ class Classifier(nn.Module):
         self.head = VOLOHead(arch, NUM_CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images (B, 3, H, W) to logits (B, num_classes)."""
+        """Return logits (B, num_classes) of images (B, 3, H, W)."""
         return self.head(self.backbone(x))
 
 
 class Product(nn.Module):
-    """Nothing but a large matrix product an image: what the machine can do at best.
+    """One large matrix product per image: the rate that the machine can reach.
 
     Args:
         side: Rows and columns of both matrices.
@@ -64,21 +69,21 @@ class Product(nn.Module):
         self.right = nn.Parameter(torch.randn(side, side))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a number for each image (B, 3, H, W) and class."""
+        """Return numbers (B, num_classes) for images (B, 3, H, W)."""
         products = [self.left @ self.right for _ in x]
         return torch.stack([product[0, :NUM_CLASSES] for product in products])
 
 
 def timm_volo_name(arch: str) -> str:
-    """Return timm's name of an arch.
+    """Return timm's name for an arch of VOLO.
 
     Raises:
-        ConfigError: timm does not have it.
+        ConfigError: timm does not have the arch.
     """
     name = f'volo_{arch}_224'
     if not timm.is_model(name):
         raise ConfigError(
-            f'timm has no VOLO {arch!r} to compare with: name the models without timm'
+            f'timm has no VOLO {arch!r} to compare with: leave timm out of the models'
         )
     return name
 
@@ -89,9 +94,9 @@ def _build_timm(name: str, img_size: int) -> nn.Module:
     )
 
 
-#: From an arch of VOLO and the side of an image to a classifier. DeiT III and Swin
-#: are of the size of VOLO-D1, whatever the arch. The product is no classifier: its
-#: GMAC/s are what the others can hope for.
+#: Functions that take an arch of VOLO and the side of an image in pixels and return a
+#: classifier. DeiT III and Swin are of the size of VOLO-D1, for any arch. The product
+#: is no classifier: its GMAC/s are the limit of the others.
 BUILDERS: dict[str, Callable[[str, int], nn.Module]] = {
     'ours': Classifier,
     'timm': lambda arch, img_size: _build_timm(timm_volo_name(arch), img_size),
@@ -104,20 +109,21 @@ BUILDERS: dict[str, Callable[[str, int], nn.Module]] = {
 
 
 def count_gmac(name: str, arch: str, img_size: int) -> float:
-    """Return the multiply-adds of one image in 10^9: matrix products, convolutions.
-
-    Nothing is computed: the model is built on the meta device.
+    """Count the multiply-adds of one image in matrix products and convolutions.
 
     Args:
         name: A key of :data:`BUILDERS`.
-        arch: Of VOLO.
+        arch: Arch of VOLO.
         img_size: Side of the image in pixels.
+
+    Returns:
+        The count in 10^9.
     """
     with torch.device('meta'):
         model = BUILDERS[name](arch, img_size).eval()
         images = torch.empty(1, 3, img_size, img_size)
-    # With gradients: the counter follows modules by their gradient functions. With
-    # plain attention: fused kernels are not counted on every device.
+    # With gradients: the counter needs gradient functions to know the modules. With
+    # plain attention: the counter does not know the fused kernels of every device.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(images)
     return counter.get_total_flops() / 2e9
@@ -126,19 +132,19 @@ def count_gmac(name: str, arch: str, img_size: int) -> float:
 def make_step(
     name: str, how: str, arch: str, img_size: int, options: StepOptions
 ) -> Callable[[], None]:
-    """Return what is timed of one model, on random images.
+    """Return the step to time for one model, on random images.
 
-    Inference ends at the logits. Training is the cross-entropy of these same logits,
-    its gradient and an update: of VOLO, ours and timm's, the class logits and half
-    the maximum of the token logits. That is not how VOLO is trained, but the plain
-    ``forward`` of both, so both do the same work.
+    Inference ends with the logits. A training step is the cross-entropy of the same
+    logits, its gradient and an update. VOLO's logits, ours and timm's, are the class
+    logits plus half the maximum of the token logits. VOLO is not trained that way, but
+    both do the same work.
 
     Args:
         name: A key of :data:`BUILDERS`.
         how: One of :data:`.steps.COMPILE`.
-        arch: Of VOLO.
+        arch: Arch of VOLO.
         img_size: Side of the images in pixels.
-        options: The rest.
+        options: How to measure.
     """
     torch.manual_seed(0)
     model = BUILDERS[name](arch, img_size).to(options.device)
@@ -161,25 +167,24 @@ def measure_models(
     options: StepOptions,
     dtypes: Sequence[str] = (),
 ) -> Report:
-    """Measure classifiers in turns, on random weights and images.
+    """Measure classifiers in turns, with random weights and images.
 
     Args:
         models: Keys of :data:`BUILDERS`.
-        arch: Of VOLO.
+        arch: Arch of VOLO.
         img_size: Side of the images in pixels.
-        options: The rest.
-        dtypes: Keys of :data:`.steps.DTYPES`, in the place of that of the options:
-            to compare one with another.
+        options: How to measure.
+        dtypes: Keys of :data:`.steps.DTYPES` to compare, instead of ``options.dtype``.
 
     Returns:
-        A row for each model, dtype and way to compile it. Ratios are to timm's VOLO,
-        eager, in the first dtype, or to the first row where that is not measured.
+        A row for each model, dtype and way to compile. The reference of the ratios is
+        timm's VOLO, eager, in the first dtype; without it, the first row.
 
     Raises:
-        ConfigError: A model does not exist in that arch or size.
+        ConfigError: A model does not exist with this arch or image size.
     """
     if img_size % SIZE_STEP:
-        raise ConfigError(f'--img-size is a multiple of {SIZE_STEP}, got {img_size}')
+        raise ConfigError(f'--img-size {img_size}: must be a multiple of {SIZE_STEP}')
     if 'timm' in models:
         timm_volo_name(arch)
     gmac = {name: count_gmac(name, arch, img_size) for name in models}
@@ -214,7 +219,7 @@ def measure_models(
         name=f'models_{arch}_{options.mode}',
         title=(
             f'VOLO-{arch}, {options.mode} at {img_size} x {img_size}, '
-            f'{options.batch_size} images a step, {", ".join(dtypes)}; '
+            f'{options.batch_size} images per step, {", ".join(dtypes)}; '
             f'the reference is {rows[0]["reference"]}'
         ),
         options=dict(arch=arch, img_size=img_size, **dataclasses.asdict(options)),

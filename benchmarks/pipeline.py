@@ -1,10 +1,17 @@
-"""The data pipeline of a config with token labels, with and without them."""
+"""Measure a config's training pipeline with label maps and without.
 
+Compares the images/s that one core loads:
+
+    python -m benchmarks pipeline CONFIG --data-root FOLDER
+"""
+
+import functools
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
 from volo.errors import ConfigError
@@ -18,22 +25,26 @@ def measure_pipeline(cfg: Config, count: int, repeats: int) -> dict[str, float]:
     """Load images in this process, with random label maps and without.
 
     Args:
-        cfg: Its ``train_dataloader.dataset`` is a ``TokenLabelDataset``.
-        count: Images a turn; the same images and augmentations in every turn.
-        repeats: Turns.
+        cfg: Config with a ``TokenLabelDataset`` in ``train_dataloader``.
+        count: Images per turn. Every turn loads the same images with the same
+            augmentations.
+        repeats: Number of timed turns.
 
     Returns:
-        Median images per second: ``'images alone'``, ``'label maps, .pt'`` and
+        Median images per second of ``'images alone'``, ``'label maps, .pt'`` and
         ``'label maps, packed'``.
 
     Raises:
-        ConfigError: The config is without token labels.
+        ConfigError: The config has no token labels.
         DataError: There are no images.
     """
     init_default_scope(cfg.default_scope)
     options = cfg.train_dataloader.dataset
     if options.type != 'TokenLabelDataset':
-        raise ConfigError(f'{cfg.filename}: no TokenLabelDataset in train_dataloader')
+        raise ConfigError(
+            f'{cfg.filename}: no TokenLabelDataset in train_dataloader: name a config '
+            'with token labels'
+        )
     images = DATASETS.build(options.dataset)
     prefix = images.data_prefix['img_path']
     keys = {
@@ -49,13 +60,13 @@ def measure_pipeline(cfg: Config, count: int, repeats: int) -> dict[str, float]:
                 options.dataset, str(Path(folder, kind).resolve())
             )
 
-        def load(dataset: TokenLabelDataset) -> None:
+        def load(dataset: BaseDataset | TokenLabelDataset) -> None:
             np.random.seed(0)
             for i in range(count):
                 dataset[i % len(dataset)]
 
         seconds = median_seconds(
-            {name: lambda d=dataset: load(d) for name, dataset in datasets.items()},
+            {name: functools.partial(load, d) for name, d in datasets.items()},
             repeats,
         )
     return {name: count / value for name, value in seconds.items()}

@@ -1,10 +1,17 @@
-"""What the hooks and samplers that make training reliable cost it."""
+"""Measure what reliable training costs: our hooks and sampler against mmengine's own.
+
+Compares the time of a training iteration and of saving a checkpoint, on synthetic
+shapes, and on the GPU if there is one:
+
+    python -m benchmarks reliability [CONFIG] [--batch-size 8 --num-workers 0]
+"""
 
 import copy
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -32,24 +39,24 @@ COLUMNS = {
 
 @LOOPS.register_module()
 class SteppedTrainLoop(EpochBasedTrainLoop):
-    """mmengine's loop of epochs, which runs an iteration when it is told to."""
+    """mmengine's loop of epochs, with iterations that run on call."""
 
-    #: Called in the place of all epochs.
+    #: Called instead of running the epochs.
     inside: Callable[[], None]
 
     def run(self) -> None:
-        """Begin the training, call ``inside`` and end it."""
+        """Start the training, call ``inside`` and end the training."""
         self._iterations = self._iterate()
         self.runner.call_hook('before_train')
         self.inside()
         self.runner.call_hook('after_train')
 
     def step(self) -> None:
-        """Run the next iteration, and what is due between epochs."""
+        """Run the next iteration, and the hooks between epochs where they are due."""
         next(self._iterations)
 
     def end_epoch(self) -> None:
-        """Do what is due after an epoch."""
+        """Run the hooks after an epoch."""
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -69,20 +76,21 @@ def measure_reliability(
     """Train with our hooks and sampler and with mmengine's own, in turns.
 
     Args:
-        cfg: A classifier's; its images are replaced by drawn ones.
-        batch_size: Images an iteration.
-        num_workers: That load them. With 0 nothing hides what a sample costs.
-        repeats: Turns.
-        calls: Iterations at once, of each twice a turn.
+        cfg: Config of a classifier. Synthetic shapes replace its images.
+        batch_size: Images per iteration.
+        num_workers: Processes that load images. With 0, nothing hides the time of a
+            sample.
+        repeats: Number of timed turns.
+        calls: Iterations in a row. Each Runner runs them twice per turn.
 
     Returns:
-        A row for a training iteration, and one for saving a checkpoint. ``more_*`` is
-        what ours takes beyond mmengine's, as a share of that.
+        A row for a training iteration and one for saving a checkpoint. ``more_*`` is
+        the additional time of ours, as a share of mmengine's time.
 
     Raises:
-        ConfigError: The config is of another kind.
+        ConfigError: The config is not of a classifier that trains by epochs.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         runners = make_runners(cfg, Path(folder), batch_size, num_workers)
         loops = {name: runner.train_loop for name, runner in runners.items()}
@@ -100,47 +108,65 @@ def measure_reliability(
 
         train_together([*runners.values()], measure)
     device = next(runners[OURS].model.parameters()).device.type
-    options = dict(batch_size=batch_size, num_workers=num_workers, device=device)
-    options |= dict(repeats=repeats, calls=calls, config=str(cfg.filename))
+    options: dict[str, object] = dict(
+        config=str(cfg.filename),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        repeats=repeats,
+        calls=calls,
+    )
     features = ', '.join(sorted(parts(runners[OURS]) - parts(runners[PLAIN])))
-    title = f'{cfg.filename}, {batch_size} images an iteration; ours: {features}'
+    title = f'{cfg.filename}, {batch_size} images per iteration; ours: {features}'
     return Report('reliability', title, options, COLUMNS, rows)
 
 
 def make_runners(
     cfg: Config, folder: Path, batch_size: int, num_workers: int
 ) -> dict[str, Runner]:
-    """Make Runners of one config, with mmengine's own parts and with ours.
+    """Build two Runners of one config: with mmengine's hooks and sampler, and ours.
 
-    Each has a :class:`SteppedTrainLoop`. The folder is for images, logs and
-    checkpoints; the other arguments are those of :func:`measure_reliability`.
+    Both have a :class:`SteppedTrainLoop`.
+
+    Args:
+        cfg: See :func:`measure_reliability`.
+        folder: Folder of images, logs and checkpoints.
+        batch_size: Images per iteration.
+        num_workers: Processes that load images.
+
+    Raises:
+        ConfigError: The config is not of a classifier that trains by epochs.
     """
     if cfg.get('default_scope') != 'mmpretrain' or not cfg.train_cfg.get('by_epoch'):
-        raise ConfigError(f'{cfg.filename}: no classifier that is trained by epochs')
+        raise ConfigError(
+            f'{cfg.filename}: no classifier that trains by epochs: name another config'
+        )
     ours = copy.deepcopy(cfg)
     _set_images(ours, folder / 'images', batch_size, num_workers)
     for key in ('cfg', 'dataloader', 'evaluator'):
         ours[f'val_{key}'] = ours[f'test_{key}'] = None
-    # mmengine saves at the end of the last epoch: that is never reached.
+    # mmengine would save at the end of the last epoch, which is never reached.
     ours.train_cfg = dict(type='SteppedTrainLoop', max_epochs=10**6)
     ours.default_hooks.checkpoint.update(interval=-1, save_best=None)
     ours.log_level = 'ERROR'
     configs = {PLAIN: _mmengines_own(ours), OURS: ours}
     for name, part in configs.items():
-        # Without, a Runner is named after the second it is made in.
+        # Without a name, two Runners of the same second share one.
         part.update(experiment_name=name, work_dir=str(folder / name))
     return {name: build_runner(part) for name, part in configs.items()}
 
 
 def parts(runner: Runner) -> set[str]:
-    """Name the classes of a Runner's hooks and sampler."""
+    """Return the class names of a Runner's hooks and sampler."""
     sampler = runner.train_loop.dataloader.sampler
     return {type(part).__name__ for part in (*runner.hooks, sampler)}
 
 
 def train_together(runners: Sequence[Runner], inside: Callable[[], None]) -> None:
-    """Begin the training of all, call a function, and end them again."""
-    # Nested, in this thread: hooks look for their training on the stack.
+    """Start the training of all Runners, call a function, and end the training.
+
+    The trainings are nested calls, since hooks look for their training on the stack.
+    """
     for runner in reversed(runners):
         runner.train_loop.inside = inside
         inside = runner.train
@@ -148,10 +174,10 @@ def train_together(runners: Sequence[Runner], inside: Callable[[], None]) -> Non
 
 
 def _set_images(cfg: Config, folder: Path, batch_size: int, workers: int) -> None:
-    # About as large as photographs are.
+    # About the size of photographs.
     generate_shapes_dataset(folder, train_per_class=32, val_per_class=1, size=256)
     dataset = cfg.train_dataloader.dataset
-    while 'dataset' in dataset:  # of images with label maps
+    while 'dataset' in dataset:  # a dataset of label maps around that of images
         dataset = dataset.dataset
     images = dict(type='ImageFolder', data_prefix='images/train')
     loader = cfg.train_dataloader
@@ -161,7 +187,7 @@ def _set_images(cfg: Config, folder: Path, batch_size: int, workers: int) -> Non
 
 
 def _mmengines_own(cfg: Config) -> Config:
-    """Take the classes that ours extend, and leave out the hooks that are all ours."""
+    """Replace our classes by those they extend, and drop hooks that extend none."""
     cfg = copy.deepcopy(cfg)
     hooks = cfg.default_hooks
     for name in list(hooks):
@@ -170,26 +196,28 @@ def _mmengines_own(cfg: Config) -> Config:
             del hooks[name]
         elif cls is not None:
             hooks[name].type = cls.__name__
-    # `import volo` has registered ours for all paths.
+    # `import volo` has registered our file backend for all paths.
     hooks.checkpoint.backend_args = dict(backend='local')
     sampler = cfg.train_dataloader.sampler
-    sampler.type = _first_foreign(DATA_SAMPLERS.get(sampler.type)).__name__
+    cls = _first_foreign(DATA_SAMPLERS.get(sampler.type))
+    if cls is not None:
+        sampler.type = cls.__name__
     return cfg
 
 
 def _first_foreign(cls: type | None) -> type | None:
-    bases = cls.__mro__ if cls is not None else ()  # None: another scope's
+    bases = cls.__mro__ if cls is not None else ()  # None: of another scope
     return next((c for c in bases if not c.__module__.startswith('volo.')), None)
 
 
 def _compare(
     name: str, functions: Mapping[str, Callable[[], None]], repeats: int, calls: int
-) -> dict[str, object]:
-    # Of a turn: a machine that gets slower during it does so for both.
+) -> dict[str, Any]:
+    # A machine that gets slower during a turn then slows both alike.
     order = (PLAIN, OURS, f'{OURS} again', f'{PLAIN} again')
     turn = {key: functions[key.removesuffix(' again')] for key in order}
     times = turn_seconds(turn, repeats, calls)
-    row = dict(name=name)
+    row: dict[str, Any] = dict(name=name)
     for key in functions:
         seconds = np.mean([times[key], times[f'{key} again']], axis=0).tolist()
         row |= {f'{key}_seconds': seconds, f'{key}_ms': 1e3 * np.median(seconds)}

@@ -1,4 +1,4 @@
-"""The table of a measurement: on the screen, as JSON and as Markdown."""
+"""Report a measurement: a table on the screen, JSON and Markdown."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from rich.table import Table
 
 from .measure import describe_machine
 
-#: Their versions are written down with every result.
+#: The JSON file holds the versions of these.
 LIBRARIES = ('torch', 'timm', 'onedl-mmsegmentation')
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
-    """Show cells on the screen."""
+    """Print a table."""
     table = Table(*columns, title=title, title_justify='left')
     for row in rows:
         table.add_row(*row)
@@ -25,15 +25,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was measured, under which options.
+    """The results of a measurement and its options.
 
-    Args:
-        name: Of the measurement; it names the files in a folder.
-        title: One line.
-        options: What was asked for.
-        columns: For each column of the table a format of a row, such as
+    Attributes:
+        name: Name of the measurement, and of its files in a folder.
+        title: Title of the table, one line.
+        options: Options of the measurement, with ``device``.
+        columns: Titles of columns, and for each the format of a row, such as
             ``{'images/s': '{images_per_second:.1f}'}``.
-        rows: The numbers, unrounded. They may hold more than the columns show.
+        rows: The numbers, not rounded. A row may hold more than the columns show.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Report:
     rows: Sequence[Mapping[str, object]]
 
     def cells(self) -> list[list[str]]:
-        """Return the cells of the table, a list a row."""
+        """Return the cells of the table, one list per row."""
         return [
             [form.format_map(row) for form in self.columns.values()]
             for row in self.rows
         ]
 
     def machine(self) -> str:
-        """Return the machine that this process measures on, in one line."""
+        """Return the machine that this process runs on, in one line."""
         return describe_machine(str(self.options['device']))
 
     def show(self) -> None:
@@ -81,11 +81,12 @@ class Report:
         """Write a JSON file and a Markdown file.
 
         Args:
-            out: A folder, if there is one or a slash ends it: the files get the name
-                of the measurement. Else their path without the suffix.
+            out: An existing folder or a path that ends with a slash: the files are
+                named after the measurement. Otherwise the path of both files without
+                the suffix.
 
         Returns:
-            Both files.
+            The paths of both files.
         """
         stem = Path(out)
         if out.endswith('/') or stem.is_dir():

@@ -1,21 +1,22 @@
-"""A segmentor with our backbone against the same with timm's VOLO.
+"""Measure a config's segmentor with our backbone and with timm's VOLO.
 
-timm's is built as a user of mmsegmentation would: ``TIMMBackbone`` with
-``features_only=True``. In timm 1.0.31 that is a ``FeatureGetterNet`` around
-``forward_intermediates``, and ``out_indices=(0, 1, 2, 3)`` gives the maps after the
-same four stages as ours: strides 8, 16, 16 and 16, without norm. Class attention and
-heads are cut off.
+Compares images/s and peak memory, eager and compiled:
 
-timm adds its position embedding as it is, so a network takes images of the one
-``img_size`` that it was built for, square or not. Here timm's network is built for
-the windows that are measured: the crop in training, and in slide inference the crop
-or the image, where that is smaller. A crop of 1024 x 1024 on an image of
-512 x 1024 is a window of 512 x 1024. A trained network could not do both. Ours is
-built for the crop always, and resamples its embedding where windows are smaller:
-that time is measured with it.
+    python -m benchmarks segmentor [CONFIG] [--mode training --batch-size 2]
 
-SyncBN is BN here, in one process. Compiled are the ``forward`` of the backbone and
-of the heads; losses, resizing and the loop over windows stay eager.
+timm's backbone is built as a user of mmsegmentation would: ``TIMMBackbone`` with
+``features_only=True``. Its maps come after the same four stages as ours (strides 8, 16,
+16 and 16, without norm), and it has neither class attention nor heads (timm 1.0.31).
+
+timm does not resample its position embedding, so its network takes images of one size.
+It is built here for the windows that are measured: the crop in training; in slide
+inference the crop, cut to the image where that is smaller. A crop of 1024 x 1024 on an
+image of 512 x 1024 gives windows of 512 x 1024. A trained network could not take both.
+Ours is always built for the crop. It resamples its embedding for smaller windows, and
+the time for that is included.
+
+SyncBN is replaced by BN, since there is one process. ``--compile`` applies to backbone
+and heads; losses, resizing and the loop over windows stay eager.
 """
 
 import copy
@@ -27,6 +28,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
+from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import nn
 
@@ -48,15 +50,15 @@ COLUMNS = {
 
 
 def set_crop(cfg: Config, crop: int | None) -> tuple[int, int]:
-    """Make a config one for another crop: training images and slide windows.
+    """Set the size of training images and slide windows in a config.
 
     Args:
-        cfg: Changed in place.
-        crop: Side in pixels; the config's own if None. Windows are then two thirds
-            of it apart.
+        cfg: Config of a segmentor, changed in place.
+        crop: Side in pixels. The stride of slide inference becomes two thirds of it.
+            None keeps the config's crop.
 
     Returns:
-        Height and width of the crop.
+        Height and width of the crop in pixels.
     """
     model = cfg.model
     if crop is not None:
@@ -71,16 +73,17 @@ def set_crop(cfg: Config, crop: int | None) -> tuple[int, int]:
 def window_size(
     cfg: Config, crop: tuple[int, int], mode: str, image: tuple[int, int]
 ) -> tuple[int, int]:
-    """Return height and width of what the backbone gets, in pixels.
+    """Return height and width of the backbone's input in pixels.
 
     Args:
-        cfg: A segmentor's, after :func:`set_crop`.
-        crop: Of training.
+        cfg: Config of a segmentor, after :func:`set_crop`.
+        crop: Height and width of training images in pixels.
         mode: One of :data:`.steps.MODES`.
-        image: Height and width of an image in inference.
+        image: Height and width of an image in inference, in pixels.
 
     Raises:
-        ConfigError: timm would cut a border off, and do less than ours.
+        ConfigError: A side is no multiple of the patch size: timm would drop a border
+            and do less work than ours.
     """
     window = crop
     if mode == 'inference':
@@ -89,18 +92,18 @@ def window_size(
             window = tuple(map(min, cfg.model.test_cfg.crop_size, image))
     if any(side % PATCH_SIZE for side in window):
         raise ConfigError(
-            f'windows of {window[0]} x {window[1]}: both sides have to be multiples '
-            f'of {PATCH_SIZE}, timm does not pad'
+            f'windows of {window[0]} x {window[1]}: both sides must be multiples of '
+            f'{PATCH_SIZE}, since timm does not pad'
         )
     return window
 
 
 def timm_backbone(backbone: dict, window: tuple[int, int]) -> dict:
-    """Return the config of timm's VOLO in the place of ours.
+    """Return the config of timm's VOLO that replaces ours.
 
     Args:
         backbone: Config of :class:`volo.models.VOLO`.
-        window: Height and width of the images that it will get.
+        window: Height and width of its images in pixels.
 
     Raises:
         ConfigError: timm does not have the arch.
@@ -116,11 +119,13 @@ def timm_backbone(backbone: dict, window: tuple[int, int]) -> dict:
     )
 
 
-def build_segmentor(cfg: Config, backbone: str, window: tuple[int, int]) -> nn.Module:
+def build_segmentor(
+    cfg: Config, backbone: str, window: tuple[int, int]
+) -> BaseSegmentor:
     """Build the model of a config with random weights, for one process.
 
     Args:
-        cfg: A segmentor's, after :func:`set_crop`.
+        cfg: Config of a segmentor, after :func:`set_crop`.
         backbone: One of :data:`BACKBONES`.
         window: From :func:`window_size`.
     """
@@ -133,18 +138,18 @@ def build_segmentor(cfg: Config, backbone: str, window: tuple[int, int]) -> nn.M
 
 
 def make_step(
-    model: nn.Module, how: str, size: tuple[int, int], options: StepOptions
+    model: BaseSegmentor, how: str, size: tuple[int, int], options: StepOptions
 ) -> Callable[[], None]:
-    """Return what is timed of a segmentor, on random images.
+    """Return the step to time for a segmentor, on random images.
 
-    Inference is mmseg's ``predict``: windows, their mean, the class of each pixel.
-    Training is the sum of the losses, its gradient and an update.
+    Inference is mmseg's ``predict``: logits of all windows, their mean and the class of
+    each pixel. A training step is the sum of the losses, its gradient and an update.
 
     Args:
         model: From :func:`build_segmentor`.
         how: One of :data:`.steps.COMPILE`.
         size: Height and width of the images in pixels.
-        options: The rest.
+        options: How to measure.
     """
     model.to(options.device).train(options.mode == 'training')
     for part in ('backbone', 'decode_head', 'auxiliary_head'):
@@ -170,23 +175,28 @@ def measure_segmentor(
     """Measure a config's segmentor with both backbones in turns.
 
     Args:
-        cfg: A segmentor's with the backbone :class:`volo.models.VOLO`; changed.
-        crop: Side of training images and windows in pixels; the config's if None.
-        image: Height and width of images in inference.
-        options: The rest.
+        cfg: Config of a segmentor with the backbone :class:`volo.models.VOLO`; changed
+            in place.
+        crop: Side of training images and windows in pixels. None: the config's.
+        image: Height and width of an image in inference, in pixels.
+        options: How to measure.
 
     Returns:
-        A row for each backbone and each way to compile it. Ratios are to timm's,
-        eager, or to the first row where that is not measured.
+        A row for each backbone and way to compile. The reference of the ratios is
+        timm's backbone, eager; without it, the first row.
 
     Raises:
-        ConfigError: The config or the sizes are of another kind.
+        ConfigError: The config is of another kind, or a size or the batch size does not
+            suit it.
     """
     if cfg.get('default_scope') != 'mmseg' or cfg.model.backbone.type != 'VOLO':
-        raise ConfigError(f'{cfg.filename}: no segmentor with the backbone VOLO')
+        raise ConfigError(
+            f'{cfg.filename}: no segmentor with the backbone VOLO: name another config'
+        )
     if options.mode == 'training' and options.batch_size < 2:
         raise ConfigError(
-            '--batch-size 1: the batch norms of UPerNet need two images in training'
+            '--batch-size 1: the batch norms of UPerNet need two images in training: '
+            'take 2 or more'
         )
     crop_size = set_crop(cfg, crop)
     window = window_size(cfg, crop_size, options.mode, image)

@@ -1,8 +1,9 @@
-"""What is timed of a network: an image to its result, or a step of training."""
+"""Time the inference or the training step of networks, eager or compiled."""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,26 +19,26 @@ DTYPES = {
     'bf16': torch.bfloat16,
     'fp16': torch.float16,
 }
-#: ``compiled`` is ``torch.compile``. ``frozen`` also makes the weights constants:
-#: inductor then folds and packs them once, also into bf16. That is for inference alone.
+#: ``compiled`` is ``torch.compile``. ``frozen`` also turns the weights into constants,
+#: for inference: inductor folds, casts and packs them once.
 COMPILE = ('eager', 'compiled', 'frozen')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """How networks are measured.
+    """How to measure networks.
 
     Args:
-        mode: ``'inference'`` or ``'training'``.
-        batch_size: Images.
-        dtype: Of autocast, a key of :data:`DTYPES`. Weights are float32.
+        mode: One of :data:`MODES`.
+        batch_size: Images per step.
+        dtype: Dtype of autocast, a key of :data:`DTYPES`. Weights are float32.
         device: ``'cpu'`` or ``'cuda'``.
-        compile: Of :data:`COMPILE`; each network is measured in each way.
-        repeats: Timed turns.
-        calls: Calls a turn.
+        compile: Some of :data:`COMPILE`. Each network is measured in each way.
+        repeats: Number of timed turns.
+        calls: Steps per turn.
 
     Raises:
-        ConfigError: The options do not go together.
+        ConfigError: The options exclude each other.
     """
 
     mode: str = 'inference'
@@ -49,42 +50,47 @@ class StepOptions:
     calls: int = 1
 
     def __post_init__(self) -> None:
-        """Check what goes together."""
+        """Check that the options allow each other."""
         check_dtype(self.dtype, self.device)
         if self.mode == 'training' and 'frozen' in self.compile:
             raise ConfigError(
-                '--compile frozen makes constants of the weights: it is for '
+                '--compile frozen turns weights into constants: it needs '
                 '--mode inference'
             )
 
 
 def check_dtype(dtype: str, device: str) -> None:
-    """Refuse a dtype that the device cannot train and predict in.
+    """Check that the device can compute in a dtype.
 
     Raises:
-        ConfigError: It is fp16 on a CPU.
+        ConfigError: The dtype is fp16 and the device a CPU.
     """
     if dtype == 'fp16' and device == 'cpu':
-        raise ConfigError('--dtype fp16 needs --device cuda; on a CPU take bf16')
+        raise ConfigError('--dtype fp16 needs --device cuda; use bf16 on a CPU')
 
 
 def autocast(dtype: str, device: str) -> contextlib.AbstractContextManager:
-    """Return the context of a key of :data:`DTYPES`: none for float32."""
+    """Return autocast for a key of :data:`DTYPES`, switched off for float32."""
     return torch.autocast(device, DTYPES[dtype], enabled=dtype != 'float32')
 
 
 def compile_forward(module: nn.Module, how: str) -> None:
-    """Replace the ``forward`` of a module, as one of :data:`COMPILE` says.
+    """Compile the ``forward`` of a module in place.
 
-    ``forward`` rather than the module: mmseg calls ``forward`` of its heads.
+    Compiling the module instead would have no effect on the heads: mmseg calls their
+    ``forward`` directly.
+
+    Args:
+        module: Changed in place.
+        how: One of :data:`COMPILE`.
     """
     if how == 'eager':
         return
     compiled = torch.compile(module.forward, dynamic=False)
 
     def frozen(*args: object) -> object:
-        # In every call, for the compiler runs in the first. As an argument of
-        # torch.compile it does nothing: dynamo looks at the global setting.
+        # Around every call: the compiler runs in the first one. Freezing has no effect
+        # as an option of torch.compile: dynamo reads the global setting.
         with inductor_config.patch(freezing=True):
             return compiled(*args)
 
@@ -94,7 +100,7 @@ def compile_forward(module: nn.Module, how: str) -> None:
 def inference_step(
     predict: Callable[[], object], options: StepOptions
 ) -> Callable[[], None]:
-    """Return a function that calls ``predict`` without gradients."""
+    """Return an inference step: ``predict`` without gradients."""
 
     def step() -> None:
         with torch.inference_mode(), autocast(options.dtype, options.device):
@@ -108,9 +114,9 @@ def training_step(
     parameters: Iterable[nn.Parameter],
     options: StepOptions,
 ) -> Callable[[], None]:
-    """Return a function that makes loss, gradient and an update of fused AdamW.
+    """Return a training step: loss, gradient and an update by fused AdamW.
 
-    With fp16 the loss is scaled, as it has to be.
+    In fp16, the loss is scaled.
     """
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
     scaler = torch.amp.GradScaler(options.device, enabled=options.dtype == 'fp16')
@@ -128,20 +134,20 @@ def training_step(
 
 def compare(
     steps: Mapping[str, Callable[[], None]], reference: str, options: StepOptions
-) -> dict[str, dict[str, object]]:
-    """Let the steps take turns, then measure the memory of each once.
+) -> dict[str, dict[str, Any]]:
+    """Time steps in turns, then measure the peak memory of each once.
 
     Args:
-        steps: Names, and what is timed.
-        reference: What the others are compared with; the first step if it is not
-            among them.
-        options: Turns, calls a turn, images and device.
+        steps: Names and steps.
+        reference: Name of the step to compare with. If it is not among the steps, the
+            first one is.
+        options: How to measure.
 
     Returns:
-        For each name ``seconds`` of all turns, ``images_per_second`` of the median
-        turn, ``reference``, ``ratio``, ``ratio_low`` and ``ratio_high`` as
-        :func:`.measure.speed_ratios` has them, and ``peak_mb`` beyond weights and
-        optimizer, in 10^6 bytes.
+        For each name: ``seconds`` per step in all turns, ``images_per_second`` in the
+        median turn, ``reference``, ``ratio``, ``ratio_low`` and ``ratio_high`` of
+        :func:`.measure.speed_ratios`, and ``peak_mb`` beyond weights and optimizer, in
+        10^6 bytes.
     """
     reference = reference if reference in steps else next(iter(steps))
     seconds = turn_seconds(steps, options.repeats, options.calls)

@@ -1,4 +1,9 @@
-"""Building token targets and the loss: with an entry for every class, and without."""
+"""Measure token targets and their loss, with an entry for every class and without.
+
+Compares the time and the peak memory of targets, loss and gradient:
+
+    python -m benchmarks token-loss [--batch-size 128] [--device cuda]
+"""
 
 from collections.abc import Callable
 
@@ -17,16 +22,16 @@ GRID = (14, 14)
 def make_step(
     kind: str, batch_size: int, num_classes: int, device: str
 ) -> Callable[[], None]:
-    """Return a function that makes targets, loss and gradient of a random batch.
+    """Return a function that computes targets, loss and gradient of a random batch.
 
-    The label maps are as published, 18 x 18 cells of 5 classes, drawn from all
-    classes: real ones have fewer in an image.
+    The label maps have the published shape, 5 classes in each of 18 x 18 cells. The
+    classes are drawn from all; a real image has fewer.
 
     Args:
         kind: ``'dense'`` or ``'sparse'``.
-        batch_size: Images.
-        num_classes: C.
-        device: Where.
+        batch_size: Number of images.
+        num_classes: Number of classes.
+        device: Device of all tensors.
     """
     rng = np.random.RandomState(0)
     boxes = rng.rand(batch_size, 4)
@@ -47,19 +52,20 @@ def make_step(
         for tokens in (1, GRID[0] * GRID[1])
     ]
 
+    def loss_of(z: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        if kind == 'dense':
+            dense = dense_label_map_targets(
+                scores, classes, boxes, grid, num_classes, 0.1
+            )
+            return dense_cross_entropy(z, dense).mean()
+        sparse = label_map_targets(
+            scores, classes, matrices, frames, grid, num_classes, 0.1
+        )
+        return soft_cross_entropy(z, sparse).mean()
+
     def step() -> None:
-        loss = 0.0
-        for z, grid in zip(logits, ((1, 1), GRID), strict=True):
-            if kind == 'sparse':
-                targets = label_map_targets(
-                    scores, classes, matrices, frames, grid, num_classes, 0.1
-                )
-                loss = loss + soft_cross_entropy(z, targets).mean()
-            else:
-                targets = dense_label_map_targets(
-                    scores, classes, boxes, grid, num_classes, 0.1
-                )
-                loss = loss + dense_cross_entropy(z, targets).mean()
+        class_logits, token_logits = logits
+        loss = loss_of(class_logits, (1, 1)) + loss_of(token_logits, GRID)
         loss.backward()
         for z in logits:
             z.grad = None
@@ -70,12 +76,17 @@ def make_step(
 def measure_token_loss(
     batch_size: int, num_classes: int, repeats: int, device: str
 ) -> dict[str, tuple[float, int]]:
-    """Measure both ways.
+    """Measure the dense and the sparse computation in turns.
+
+    Args:
+        batch_size: Number of images.
+        num_classes: Number of classes.
+        repeats: Number of timed turns.
+        device: ``'cpu'`` or ``'cuda'``.
 
     Returns:
-        For ``'dense'`` and ``'sparse'`` the median seconds of targets, loss and
-        gradient, and the bytes that their tensors take at the peak above logits and
-        label maps: the gradient of the logits is among them.
+        For ``'dense'`` and ``'sparse'`` the median seconds, and the bytes at the peak
+        beyond logits and label maps. The gradient of the logits counts.
     """
     steps = {
         kind: make_step(kind, batch_size, num_classes, device)

@@ -44,7 +44,9 @@ def _plot(
         axes.plot(curve.steps, curve.values, marker='.', label=run)
     if shown:
         axes.set_xlabel(next(iter(shown.values())).unit)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(left=0)
+        axes.legend()
     else:
         axes.set(xticks=[], yticks=[])
         axes.text(
@@ -54,8 +56,6 @@ def _plot(
         )
     axes.set_ylabel(name)
     axes.grid(alpha=0.3)
-    if len(shown) > 1:
-        axes.legend()
 
 
 def draw_curves(

@@ -48,6 +48,8 @@ CALLS = dict(
     log_softmax=lambda x, w: F.log_softmax(x, dim=1),
     sum=lambda x, w: x.sum(),
     sum_of_integers=lambda x, w: x.argmax(1).sum(),
+    sum_of_float64=lambda x, w: w.double().sum(),
+    softmax_of_float64=lambda x, w: w.double().softmax(1),
     sum_as_told=lambda x, w: x.sum(dtype=torch.bfloat16),
     gelu=lambda x, w: F.gelu(x),
     add=lambda x, w: x + w,
