@@ -2,16 +2,23 @@
 
     python tools/dist_run.py [options of torchrun] SCRIPT [its options]
 
-GRACE in the environment is how many seconds the ranks have to save and end after a
+GRACE in the environment is how many seconds the ranks have to save and exit after a
 signal to this process (120), before they are killed. The exit status is 75 if a signal
 ended the training and nothing failed, 1 if a rank failed and all restarts
 (``--max-restarts``) are used up.
+
+In this process, one method of torch is replaced, for which torch has no option:
+``torch.distributed.elastic.multiprocessing.PContext.close``, which stops the ranks of
+this node (torch 2.6 to 2.11). The replacement first notes which ranks have failed by
+themselves, then calls the original, with GRACE seconds where a signal is passed on.
+The ranks are other processes, in which nothing is replaced.
 """
 
 import os
 import signal
 import sys
 from subprocess import Popen
+from typing import Any
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import PContext, SignalException
@@ -22,26 +29,26 @@ INTERRUPTED = 75
 
 
 class Ranks:
-    """What torch's agent does not tell: who failed by itself, and who was told to stop.
+    """The ranks of this node: which failed by themselves, and which were told to stop.
 
     Args:
-        grace: Seconds between a signal that was passed on and SIGKILL. torch has 30
-            and no option for it; ranks that stop because another has failed keep those.
+        grace: Seconds between a signal that is passed on and SIGKILL. torch has 30
+            and no option for it; ranks that stop because another failed keep those.
     """
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: int) -> None:
         self._grace = grace
         self._told: dict[str, Popen] = {}
         self._context: PContext | None = None  # of the last start
 
     def listen(self) -> None:
-        """Be told when torch's agent stops the ranks of this node."""
+        """Replace ``PContext.close``, by which torch's agent stops the ranks."""
         close = PContext.close
 
         def close_and_note(
             context: PContext,
             death_sig: signal.Signals | None = None,
-            timeout: float = 30,
+            timeout: int = 30,
         ) -> None:
             failed = self._note(context)
             if death_sig is not None:  # a signal; without one, a rank has ended
@@ -51,12 +58,12 @@ class Ranks:
                 say(failed, restarts_left(context.envs[0]))
             close(context, death_sig, self._grace if interrupted else timeout)
             if interrupted:
-                # Not to be started again: a signal asked for it, though not here.
+                # A signal that reached the rank alone: do not start again.
                 raise SignalException('interrupted', signal.SIGTERM)
 
-        PContext.close = close_and_note
+        PContext.close = close_and_note  # type: ignore[method-assign, assignment]
 
-    def _note(self, context: PContext) -> dict[str, Popen]:
+    def _note(self, context: Any) -> dict[str, Popen]:
         """Note the ranks that still run, and return those that have failed."""
         if context is not self._context:
             self._context = context
@@ -71,13 +78,13 @@ class Ranks:
         return failed
 
     def failed_to_stop(self) -> dict[str, Popen]:
-        """Return the ranks that were told to stop and neither saved nor just ended."""
+        """Return the ranks that were told to stop and neither saved nor exited well."""
         fine = (0, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT)
         return {n: rank for n, rank in self._told.items() if rank.poll() not in fine}
 
 
 def restarts_left(environment: dict[str, str]) -> bool:
-    """Read what torch's agent tells its ranks."""
+    """Tell from a rank's environment whether torch's agent will restart it."""
     names = ('TORCHELASTIC_RESTART_COUNT', 'TORCHELASTIC_MAX_RESTARTS')
     done, allowed = (int(environment[name]) for name in names)
     return done < allowed
@@ -104,7 +111,7 @@ def describe(rank: str, pid: int, status: int | None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    ranks = Ranks(float(os.environ.get('GRACE', 120)))
+    ranks = Ranks(int(os.environ.get('GRACE', 120)))
     ranks.listen()
     try:
         run.main(arguments)
@@ -114,8 +121,8 @@ def main(arguments: list[str]) -> int:
         failed = ranks.failed_to_stop()
         if failed:
             say(failed)
-        # Killed in the end: an earlier checkpoint is there to go on from. An error: if
-        # saving failed, it will fail again.
+        # A rank that was killed in the end left an earlier checkpoint. One that ended
+        # with an error could not save, and would fail again.
         if any((rank.returncode or 0) > 0 for rank in failed.values()):
             return 1
         return INTERRUPTED

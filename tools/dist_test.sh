@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Evaluate with one process a GPU (with gloo, on the CPU, where there is no GPU).
+# Evaluate with one process per GPU; without a GPU, on the CPU with gloo.
 #
 #   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]
 #
-# Several nodes: the same command on each, with NNODES, NODE_RANK and MASTER_ADDR
-# in the environment. PORT is the master's.
+# On several nodes, run the same command on each, with NNODES, NODE_RANK and MASTER_ADDR
+# in the environment. PORT (29500) is a free port of the first node.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT PROCESSES [options of tools/test.py]" >&2

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Train with one process a GPU (with gloo, on the CPU, where there is no GPU).
+# Train with one process per GPU; without a GPU, on the CPU with gloo.
 #
 #   bash tools/dist_train.sh CONFIG PROCESSES [options of tools/train.py]
 #
-# Several nodes: the same command on each, with NNODES, NODE_RANK and MASTER_ADDR
-# in the environment. PORT is the master's.
+# On several nodes, run the same command on each, with NNODES, NODE_RANK and MASTER_ADDR
+# in the environment. PORT (29500) is a free port of the first node.
 #
-# MAX_RESTARTS (0) is how often all ranks are started again, from the last checkpoint,
-# after one of them was killed, failed or was stuck. On SIGTERM and Ctrl-C they save and
-# end with status 75; GRACE (120) is how many seconds they have for it.
+# MAX_RESTARTS (0) is how often all ranks are restarted from the last checkpoint after one
+# of them was killed, failed or hung. On SIGTERM and Ctrl-C they save and exit with status
+# 75; GRACE (120) is how many seconds they have for it.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG PROCESSES [options of tools/train.py]" >&2
@@ -23,8 +23,8 @@ node=${NODE_RANK:-0}
 if [ "$restarts" -eq 0 ]; then
     meeting=(--node-rank="$node" --master-addr="$address" --master-port="$port")
 else
-    # Where torch keeps its store across restarts, ranks find the addresses of those that
-    # have ended: let rank 0 have a new one. This rendezvous also restarts other nodes.
+    # torch can keep its store across restarts, but then ranks find the addresses of ranks
+    # that have ended: give rank 0 a new one. This rendezvous also restarts other nodes.
     export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     meeting=(--rdzv-backend=c10d --rdzv-endpoint="$address:$port")
     meeting+=(--rdzv-conf="is_host=$([ "$node" -eq 0 ] && echo 1 || echo 0)")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate on a Slurm cluster, one task a GPU.
+# Evaluate on a Slurm cluster, one task per GPU.
 #
 #   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=8] [SRUN_ARGS="..."] \
 #       bash tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of tools/test.py]

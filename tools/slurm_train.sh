@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Train on a Slurm cluster, one task a GPU.
+# Train on a Slurm cluster, one task per GPU.
 #
 #   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=8] [SRUN_ARGS="..."] \
 #       bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
 #
-# Two minutes before the time limit the tasks are told to save and end, with status 75.
-# As a batch job, it is then requeued and goes on by itself:
+# Two minutes before the time limit, SIGTERM makes the tasks save and exit with status 75.
+# A batch job is then requeued, and continues by itself:
 #
 #   sbatch --requeue --open-mode=append --signal=TERM@120 [options of sbatch] \
 #       --wrap "bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG"
 #
-# A job that was cancelled is not requeued.
+# A cancelled job is not requeued.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [options of tools/train.py]" >&2
@@ -18,8 +18,8 @@ if [ $# -lt 3 ]; then
 fi
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-8}
-# In the background, so that this shell can pass SIGTERM on; there bash would let srun
-# ignore Ctrl-C, which the terminal sends to both.
+# In the background, so that this shell can pass SIGTERM on. In the background bash makes
+# srun ignore Ctrl-C, which the terminal sends to both; the trap undoes that.
 (
     trap - INT TERM
     # shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
@@ -39,7 +39,7 @@ cancelled=
 trap 'signalled=1 cancelled=1; kill -TERM "$srun" 2>/dev/null || true' TERM
 trap 'signalled=1 cancelled=1' INT
 signalled=1
-while [ "$signalled" ]; do # a signal ends the waiting
+while [ "$signalled" ]; do # a signal ends wait
     signalled= status=0
     wait "$srun" || status=$?
 done
@@ -48,7 +48,7 @@ if [ "$status" -eq 75 ]; then # volo.errors.Interrupted.EXIT_STATUS
         scontrol requeue "$SLURM_JOB_ID"; then
         echo "interrupted and saved: job $SLURM_JOB_ID is requeued" >&2
     else
-        echo "interrupted and saved: the same command with --resume goes on" >&2
+        echo "interrupted and saved: run the same command with --resume to continue" >&2
     fi
 fi
 exit "$status"

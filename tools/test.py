@@ -17,9 +17,9 @@ from volo.errors import CheckpointError, ConfigError
 
 def main() -> None:
     parser = runner_parser(__doc__.splitlines()[0])
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or URL#sha256=<hash>')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument('--show-dir', help='write images of the predictions here')
     parser.add_argument(
         '--tta',
         action='store_true',

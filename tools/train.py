@@ -19,39 +19,40 @@ def main() -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint, by default the newest whole one in the work dir',
+        help='continue from a checkpoint (the newest whole one in the work dir)',
     )
     parser.add_argument(
         '--start-over',
         action='store_true',
-        help='train from the beginning where there are checkpoints already; they are '
-        'kept under another name',
+        help='train from the beginning; a work dir with checkpoints is renamed',
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by the batch size: base in the config',
+        help='scale the learning rate by the images per update, relative to '
+        'auto_scale_lr.base_batch_size of the config',
     )
     parser.add_argument(
         '--track',
         nargs='+',
         choices=TRACKERS,
         default=[],
-        help='send the logs to these trackers too',
+        help='also send the logs to these trackers',
     )
     args = parser.parse_args()
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     if args.resume and args.start_over:
-        raise ConfigError('--resume and --start-over exclude each other')
+        raise ConfigError('--resume and --start-over: give one of them')
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.amp:
         if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise ConfigError(
-                f'--amp: no mixed precision for optim_wrapper {cfg.optim_wrapper.type}'
+                f'--amp: optim_wrapper.type is {cfg.optim_wrapper.type}, it must be '
+                'OptimWrapper'
             )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -66,7 +67,7 @@ def main() -> None:
                 'auto_scale_lr = dict(base_batch_size=...)'
             )
         cfg.auto_scale_lr.enable = True
-        # mmengine compares it with the images of an iteration, not of an update.
+        # mmengine compares it with the images per iteration, not per update.
         cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get(
             'accumulative_counts', 1
         )

@@ -1,4 +1,4 @@
-"""What the machine offers to this process."""
+"""The resources of the machine."""
 
 import math
 import os
@@ -9,7 +9,7 @@ def usable_cpus(cgroup: Path = Path('/sys/fs/cgroup')) -> int:
     """Count the CPUs that this process may use.
 
     Args:
-        cgroup: Where the kernel keeps the limits of the container, version 1 or 2.
+        cgroup: The kernel's folder of container limits, version 1 or 2.
 
     Returns:
         The smaller of the CPU affinity and the limit of the container, at least 1.
@@ -26,5 +26,5 @@ def usable_cpus(cgroup: Path = Path('/sys/fs/cgroup')) -> int:
             period = int((cgroup / 'cpu/cpu.cfs_period_us').read_text())
     except (OSError, ValueError):  # no cgroup, or no limit: 'max'
         return cpus
-    # Without a limit, version 1 says -1.
+    # Version 1 has -1 for no limit.
     return max(1, min(cpus, math.ceil(quota / period))) if quota > 0 else cpus

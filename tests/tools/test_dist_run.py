@@ -20,7 +20,7 @@ rank, starts = os.environ['RANK'], os.environ['TORCHELASTIC_RESTART_COUNT']
 what = sys.argv[1:][int(starts)]
 if what == 'dies' and rank == '1':
     os.kill(os.getpid(), signal.SIGKILL)
-if what == 'is stuck' and rank == '1':
+if what == 'hangs' and rank == '1':
     sys.exit(70)
 if what == 'is interrupted' and rank == '1':
     sys.exit(75)
@@ -77,7 +77,7 @@ def end(launcher):
 
 @pytest.mark.parametrize(
     ('what', 'ending'),
-    [('dies', 'was killed by SIGKILL'), ('is stuck', 'exited with 70')],
+    [('dies', 'was killed by SIGKILL'), ('hangs', 'exited with 70')],
 )
 def test_the_rank_that_failed_is_named(start, what, ending):
     status, errors = end(start(what))
@@ -88,7 +88,7 @@ def test_the_rank_that_failed_is_named(start, what, ending):
 
 
 def test_ranks_are_started_again_as_often_as_allowed(start):
-    status, errors = end(start('dies', 'is stuck', 'ends', restarts=2))
+    status, errors = end(start('dies', 'hangs', 'ends', restarts=2))
     assert status == 0
     assert errors.count('; starting again\n') == 2
     status, errors = end(start('dies', 'dies', restarts=1))

@@ -1,4 +1,4 @@
-"""Two processes that are killed, hang or are told to stop, and go on."""
+"""Two processes that are killed, hang or are told to stop, and continue."""
 
 import re
 import socket
@@ -71,8 +71,8 @@ def test_a_killed_and_a_stuck_rank_are_named_and_the_job_goes_on(
     assert 'resumed epoch: 0, iter: 2' in output
     assert 'resumed epoch: 0, iter: 4' in output
     assert re.search(r'rank 1 \(pid \d+\) was killed by SIGKILL; starting', output)
-    stuck = r'no progress for 8 s in iteration 6: rank 0 \(.*\) is stuck at .*disturb'
-    assert re.search(stuck, output)
+    hung = r'no progress for 8 s in iteration 6: rank 0 \(.*\) hangs at .*disturb'
+    assert re.search(hung, output)
     assert_same(tmp_path / 'iter_8.pth', whole)
 
 

@@ -140,7 +140,10 @@ def test_a_broken_newest_is_stepped_over_and_saved_anew(every_two, forked, tmp_p
     (tmp_path / 'last_checkpoint').write_text('')
     older = (tmp_path / 'iter_6.pth').read_bytes()
     resumed = forked.run('train.py', config, '--work-dir', tmp_path, '--resume')
-    assert 'iter_10.pth is damaged or cut short: stepping back' in resumed.output
+    assert (
+        'iter_10.pth is damaged or cut short: trying the checkpoint before'
+        in resumed.output
+    )
     assert 'resumed epoch: 0, iter: 8' in resumed.output
     assert_same(newest, whole / 'iter_10.pth')
     assert (tmp_path / 'iter_6.pth').read_bytes() == older
@@ -154,7 +157,7 @@ def test_without_resume_nothing_is_overwritten(every_two, forked, tmp_path):
     arguments = ('train.py', config, '--work-dir', work_dir)
     refused = forked.start(*arguments)
     assert refused.wait() == 2
-    assert 'holds checkpoints already, up to iter_10.pth: --resume' in refused.output
+    assert 'holds checkpoints already, up to iter_10.pth: continue' in refused.output
     assert before == {path: path.read_bytes() for path in work_dir.glob('*.pth')}
     forked.run(*arguments, '--start-over')
     (kept,) = tmp_path.glob('run-*')

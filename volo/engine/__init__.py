@@ -1,4 +1,4 @@
-"""What the runners need: launch, hooks, metrics, optimizers, schedules."""
+"""Train and evaluate: launching, resuming, hooks, metrics, optimizers, schedules."""
 
 from .hooks import (
     CheckLoadedWeightsHook,

@@ -1,4 +1,4 @@
-"""What the command lines in ``tools/`` share."""
+"""Options, exit statuses and errors that the command lines in ``tools/`` share."""
 
 import argparse
 import atexit
@@ -15,9 +15,9 @@ from volo.errors import Interrupted, VoloError
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a tool; print what the user can mend as one line and exit with 2.
+    """Run a tool; print errors that the user can fix as one line and exit with 2.
 
-    A training that was asked to stop, and is saved, exits with
+    A training that saved and stopped after a signal exits with
     :attr:`volo.errors.Interrupted.EXIT_STATUS`.
     """
     status = 0
@@ -30,9 +30,8 @@ def run_cli(main: Callable[[], None]) -> None:
         print(interruption, file=sys.stderr)
         status = interruption.EXIT_STATUS
     if is_distributed():
-        if status != 2:  # then others may never come here
-            # No rank closes what another still reads.
-            barrier()
+        if status != 2:  # after an error of this rank, others may never come here
+            barrier()  # no rank closes what another still reads
             torch.distributed.destroy_process_group()
         leave(status)
     if status:
@@ -40,22 +39,23 @@ def run_cli(main: Callable[[], None]) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process, but do not take the interpreter down under running threads.
+    """Exit without tearing down the interpreter under running threads.
 
-    Those of gloo may still hold a tensor, whose end would then abort the process; it is
-    rare, but a launcher takes it for a failure.
+    Rarely, a thread of gloo still holds a tensor, and freeing it aborts the process,
+    which a launcher takes for a failure.
     """
-    atexit._run_exitfuncs()  # logs are written, workers are stopped
+    # Write the logs, stop the workers. Python 3.10 to 3.14 have no public function.
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def first_message(error: VoloError) -> str:
-    """Return the message as it was raised, also if a loader's worker raised it.
+    """Return an error's message, also if a worker of a DataLoader raised it.
 
-    A DataLoader wraps a worker's error in another of the same class, whose text is
-    the whole traceback with the message at its end.
+    A DataLoader wraps it in another error of the same class, whose text is the
+    worker's traceback with the message at its end.
     """
     text = str(error)
     marker = f'{type(error).__module__}.{type(error).__name__}: '
@@ -63,7 +63,7 @@ def first_message(error: VoloError) -> str:
 
 
 def natural(text: str) -> int:
-    """Read a whole number from 0 on: what argparse takes for ``type``."""
+    """Parse an integer of at least 0, as a ``type`` of argparse."""
     value = int(text)
     if value < 0:
         raise ValueError
@@ -71,7 +71,7 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on, likewise."""
+    """Parse an integer of at least 1, as a ``type`` of argparse."""
     value = natural(text)
     if value == 0:
         raise ValueError
@@ -79,10 +79,13 @@ def positive(text: str) -> int:
 
 
 def runner_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that training and testing share."""
+    """Return a parser with the options that training and evaluation share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and results go')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and results (work_dirs/<name of the config>)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -99,9 +102,12 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
         '--compile', action='store_true', help='compile the model with torch.compile'
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (none: this is the only one)',
     )
-    # Given by torch.distributed.launch, unused: torchrun sets LOCAL_RANK instead.
+    # From torch.distributed.launch; torchrun sets LOCAL_RANK instead.
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
     )
@@ -109,5 +115,5 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
 
 
 def export_local_rank(local_rank: int) -> None:
-    """Let mmengine find the rank that an old launcher gave as an argument."""
+    """Set LOCAL_RANK, which mmengine reads, from an old launcher's argument."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))

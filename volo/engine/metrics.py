@@ -1,4 +1,4 @@
-"""Metrics that mmpretrain lacks."""
+"""Top-k accuracy for any number of classes."""
 
 from mmengine.registry import METRICS
 from mmpretrain.evaluation import Accuracy
@@ -6,14 +6,16 @@ from mmpretrain.evaluation import Accuracy
 
 @METRICS.register_module()
 class TopKAccuracy(Accuracy):
-    """mmpretrain's accuracy, for any number of classes.
+    """mmpretrain's ``Accuracy``, for any number of classes.
 
-    The original refuses top-5 where there are fewer than five classes; here a
-    ``k`` above the number of classes is left out.
+    The original refuses top-5 with fewer than five classes. This one leaves out every
+    ``k`` above the number of classes.
     """
 
+    topk: tuple[int, ...]  # set by Accuracy
+
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the accuracies, in percent, of the collected results."""
+        """Compute the accuracies of the collected results, in percent."""
         wanted = self.topk
         scores = results[0].get('pred_score')
         if scores is not None:

@@ -1,4 +1,4 @@
-"""Where a training starts: at the beginning, at a checkpoint, or not at all."""
+"""Decide where a training starts: at the beginning, or at which checkpoint."""
 
 import datetime
 import logging
@@ -14,27 +14,27 @@ from mmengine.logging import print_log
 
 from volo.errors import CheckpointError, ConfigError, VoloError
 
-#: What torchrun and Slurm count in the processes that they start again.
+#: Where torchrun and Slurm count restarts.
 RESTART_VARIABLES = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
 def settle_start(cfg: Config, start_over: bool = False) -> None:
-    """Set ``resume`` and ``load_from`` of a config to what this run shall start from.
+    """Set ``resume`` and ``load_from`` of a config to where this run starts.
 
-    ``resume`` without ``load_from`` takes the newest whole checkpoint of the work dir,
-    and so does a run that torchrun or Slurm has started again, whatever the config
-    says. Rank 0 looks, and all ranks do as it says.
+    ``resume`` without ``load_from`` takes the newest whole checkpoint of the work dir.
+    So does a run that torchrun or Slurm has restarted, whatever the config says. Rank 0
+    decides for all ranks.
 
     Args:
-        cfg: With its ``work_dir``.
-        start_over: Train from the beginning where there are checkpoints already; the
-            folder that they are in is renamed.
+        cfg: A config with its ``work_dir``.
+        start_over: Train from the beginning; a folder with checkpoints is renamed.
 
     Raises:
-        ConfigError: There are checkpoints, and it was not said what to do with them.
-        CheckpointError: There are checkpoints, and none of them is whole.
+        ConfigError: There are checkpoints, and neither resuming nor starting over was
+            asked for.
+        CheckpointError: There are checkpoints, but none of them is whole.
     """
-    # torchrun counts on each node what failed there.
+    # On each node, torchrun counts the failures of that node.
     restarts = max(all_gather_object(count_restarts()))
     settled: list = [None]
     if is_main_process():
@@ -49,38 +49,41 @@ def settle_start(cfg: Config, start_over: bool = False) -> None:
 
 
 def count_restarts() -> int:
-    """Return how often this process was started again."""
+    """Return how often this process was restarted."""
     return max(int(os.environ.get(name) or 0) for name in RESTART_VARIABLES)
 
 
 def _settle(cfg: Config, start_over: bool, restarted: bool) -> tuple[bool, str | None]:
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
     folder, template = _place(cfg)
-    if folder is None:  # not on a local disk: mmengine's own ways
+    if folder is None:  # not on a local disk: left to mmengine
         return resume, load_from
     if restarted or (resume and load_from is None):
         newest = newest_whole_checkpoint(folder, template)
         if newest is not None:
             return True, str(newest)
-        print_log(f'{folder} has no checkpoints: training starts.', logger='current')
+        print_log(
+            f'{folder} has no checkpoints: training from the beginning.',
+            logger='current',
+        )
         return resume and load_from is not None, load_from
     if resume:
         return resume, load_from
     existing = list_checkpoints(folder, template)
     if existing and not start_over:
         raise ConfigError(
-            f'{folder} holds checkpoints already, up to {existing[0].name}: --resume '
-            'goes on from there, --start-over keeps them under another name and trains '
-            'from the beginning, --work-dir trains elsewhere'
+            f'{folder} holds checkpoints already, up to {existing[0].name}: continue '
+            'from there with --resume, train from the beginning with --start-over, '
+            'which renames the folder, or train elsewhere with --work-dir'
         )
     if existing:
         kept = move_aside(folder)
-        print_log(f'The earlier run is kept as {kept}.', logger='current')
+        print_log(f'The earlier run is now in {kept}.', logger='current')
     return resume, load_from
 
 
 def _place(cfg: Config) -> tuple[Path | None, str]:
-    """Return the folder of the checkpoints, if it is a local one, and their names."""
+    """Return the folder of the checkpoints, None if it is remote, and their names."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     template = hook.get('filename_tmpl')
     if template is None:
@@ -92,12 +95,12 @@ def _place(cfg: Config) -> tuple[Path | None, str]:
 
 
 def list_checkpoints(folder: Path, template: str) -> list[Path]:
-    """List what a checkpoint hook has saved, the newest first.
+    """List the checkpoints of a folder, the newest first.
 
     Args:
         folder: May be absent.
-        template: Their names, as in ``iter_{}.pth``; within an epoch they are called as
-            in ``epoch_2_iter_57.pth``.
+        template: Their names, as in ``iter_{}.pth``. Those from within an epoch are
+            named as in ``epoch_2_iter_57.pth``.
     """
     pattern = re.compile(re.escape(template).replace(r'\{\}', r'(\d+)(?:_iter_(\d+))?'))
     found = []
@@ -109,7 +112,7 @@ def list_checkpoints(folder: Path, template: str) -> list[Path]:
 
 
 def newest_whole_checkpoint(folder: Path, template: str) -> Path | None:
-    """Find the checkpoint to go on from, past those that are not whole.
+    """Find the newest checkpoint that is whole.
 
     Args:
         folder: May be absent.
@@ -119,7 +122,7 @@ def newest_whole_checkpoint(folder: Path, template: str) -> Path | None:
         None if there are none.
 
     Raises:
-        CheckpointError: There are some, and all of them are broken.
+        CheckpointError: There are checkpoints, but none of them is whole.
     """
     broken = []
     for path in list_checkpoints(folder, template):
@@ -128,28 +131,28 @@ def newest_whole_checkpoint(folder: Path, template: str) -> Path | None:
             return path
         broken.append(f'{path.name} {fault}')
         print_log(
-            f'{path} {fault}: stepping back to the one before.',
+            f'{path} {fault}: trying the checkpoint before it.',
             logger='current',
             level=logging.WARNING,
         )
     if broken:
         raise CheckpointError(
             f'{folder} has no whole checkpoint: {"; ".join(broken)}. Train elsewhere '
-            'with --work-dir, or --start-over, which keeps this folder under another '
-            'name'
+            'with --work-dir, or from the beginning with --start-over, which renames '
+            'the folder'
         )
     return None
 
 
 def find_fault(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint file, by its check sums.
+    """Say what is wrong with a checkpoint file, by its checksums.
 
     Args:
-        path: An archive of ``torch.save``; the folders that some strategies write are
-            taken for whole.
+        path: An archive of ``torch.save``. The folders that some strategies write are
+            not checked.
 
     Returns:
-        What goes behind the file's name in a sentence, or None.
+        The end of a sentence about the file, as in 'is damaged'; None if it is whole.
     """
     if path.is_dir():
         return None
@@ -166,10 +169,10 @@ def find_fault(path: Path) -> str | None:
 
 
 def move_aside(folder: Path) -> Path | None:
-    """Rename a folder that is not empty after the time of the move.
+    """Rename a folder that is not empty, by appending the time.
 
     Returns:
-        The new name; None if there was nothing to move.
+        The new path; None if there was nothing to rename.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None

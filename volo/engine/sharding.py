@@ -1,5 +1,8 @@
-"""Training with PyTorch's FSDP, for models that are large for their GPUs."""
+"""Train with PyTorch's FSDP, for models that are large for their GPUs."""
 
+from typing import Any
+
+# mmengine 0.10 documents strategies, but exports them from this module only.
 from mmengine._strategy import FSDPStrategy
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -12,13 +15,11 @@ from volo.models.layers import Block
 
 
 def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-    """Shard VOLO's blocks one by one, and the rest of the model together.
-
-    What FSDP asks of every module, its ``auto_wrap_policy``.
+    """Shard every block of VOLO, and the rest of the model as one: an FSDP policy.
 
     Args:
         module: The module in question.
-        recurse: Whether FSDP asks if it shall look inside, or if it shall wrap.
+        recurse: Whether FSDP asks to look inside the module, or to wrap it.
         nonwrapped_numel: Parameters of the module that are not wrapped yet.
     """
     return recurse or isinstance(module, Block)
@@ -26,13 +27,15 @@ def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool
 
 @STRATEGIES.register_module()
 class VOLOFSDPStrategy(FSDPStrategy):
-    """mmengine's FSDP, a block at a time, with whole checkpoints, also on a CPU.
+    """mmengine's FSDP strategy, sharding block by block and saving whole checkpoints.
+
+    It also runs on a CPU.
 
     Args:
-        kwargs: As for mmengine's ``FSDPStrategy``.
+        kwargs: As in mmengine's ``FSDPStrategy``.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         wrapper = dict(
             type='MMFullyShardedDataParallel',
             auto_wrap_policy=wrap_blocks,
@@ -41,8 +44,8 @@ class VOLOFSDPStrategy(FSDPStrategy):
         kwargs = dict(model_wrapper=wrapper, state_dict_cfg='full') | kwargs
         super().__init__(**kwargs)
         if get_device() == 'cpu':
-            # Else mmengine names a GPU, and torch frees what it "offloads" to where
-            # it already is.
+            # Else mmengine names a GPU, and torch frees tensors that it "offloads" to
+            # the CPU, where they are.
             self.model_wrapper.setdefault('device_id', 'cpu')
             self.state_dict_config.offload_to_cpu = False
             self.optim_state_dict_config.offload_to_cpu = False
@@ -62,25 +65,25 @@ class VOLOFSDPStrategy(FSDPStrategy):
 
 @HOOKS.register_module()
 class CountersAfterValidationHook(Hook):
-    """Let checkpoints that FlexibleRunner saves after a validation say where they are.
+    """Correct the counters in checkpoints that FlexibleRunner saves in a validation.
 
-    ``CheckpointHook`` saves once more when validation has found the best model. By
-    then the counters have been increased; FlexibleRunner adds one all the same, and a
-    run resumed from there would leave out an epoch or an iteration.
+    ``CheckpointHook`` saves again when a validation finds the best model. By then the
+    counters are increased, but FlexibleRunner adds one more, and a run resumed from
+    there would skip an epoch or an iteration.
     """
 
     def __init__(self) -> None:
         self.validating = False
 
     def before_val(self, runner: FlexibleRunner) -> None:
-        """Note that the counters already count what is finished."""
+        """Note that the counters are increased."""
         self.validating = True
 
     def after_val(self, runner: FlexibleRunner) -> None:
-        """Note that they do not."""
+        """Note that the counters are not increased yet."""
         self.validating = False
 
     def before_save_checkpoint(self, runner: FlexibleRunner, checkpoint: dict) -> None:
-        """Correct the counters that are about to be saved."""
+        """Correct the counters before they are saved."""
         if self.validating:
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)

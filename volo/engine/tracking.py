@@ -1,4 +1,4 @@
-"""Send a training's logs to an experiment tracker, through mmengine's backends."""
+"""Send the logs of a training to experiment trackers, by mmengine's backends."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from volo.errors import ConfigError
 
-#: What ``tools/train.py --track`` takes: the backend, and what it imports.
+#: The trackers of ``tools/train.py --track``: mmengine's backend, and its package.
 TRACKERS = dict(
     tensorboard=('TensorboardVisBackend', 'torch.utils.tensorboard'),
     wandb=('WandbVisBackend', 'wandb'),
@@ -18,9 +18,9 @@ TRACKERS = dict(
 
 
 def add_trackers(cfg: Config, names: Iterable[str]) -> None:
-    """Add trackers to the config's visualizer, beside the backends that it has.
+    """Add trackers to the config's visualizer, beside its other backends.
 
-    A tracker that the config has already keeps the options that it has there.
+    A tracker that the config has already keeps its options.
 
     Args:
         cfg: From :func:`volo.engine.launch.load_config`.
@@ -39,7 +39,7 @@ def add_trackers(cfg: Config, names: Iterable[str]) -> None:
             raise ConfigError(f'no tracker {name!r}: there are {", ".join(TRACKERS)}')
         backend, module = TRACKERS[name]
         try:
-            # Now, not when the Runner is built: a missing package is said at once.
+            # Report a missing package now, not when the Runner is built.
             importlib.import_module(module)
         except ImportError as error:
             raise ConfigError(
@@ -54,18 +54,18 @@ def add_trackers(cfg: Config, names: Iterable[str]) -> None:
 
 
 def _type_name(backend: dict) -> str:
-    """The class of a backend, also if given with its scope or as the class."""
+    """Return the class name of a backend, given by name, scoped name or class."""
     kind = backend['type']
     return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 
 
 def _options(tracker: str, run: str) -> dict:
-    """What a backend takes to name the run."""
+    """Return the options by which a backend names the run."""
     if tracker == 'wandb':
         return dict(init_kwargs=dict(project='volo', name=run))
     if tracker == 'mlflow':
-        # The backend's own default, plain files, is refused since MLflow 3.13; this
-        # is MLflow's, where `mlflow ui` looks.
+        # MLflow 3.13 and later refuse the backend's default, plain files. This is
+        # MLflow's own default, where `mlflow ui` looks.
         uri = os.environ.get('MLFLOW_TRACKING_URI', 'sqlite:///mlflow.db')
         return dict(exp_name='volo', run_name=run, tracking_uri=uri)
     return {}

@@ -23,11 +23,11 @@ def classifier():
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """What was compiled, with a compiler that keeps the graph as it is."""
+    """Whether inductor would freeze each graph, with a backend that keeps it."""
     seen = []
 
     def backend(graph, inputs):
-        seen.append(graph)
+        seen.append(inductor_config.freezing)
         return graph.forward
 
     original = torch.compile
@@ -71,6 +71,19 @@ def test_the_model_within_a_wrapper_is_found(graphs, monkeypatch):
 @pytest.mark.parametrize('freeze', [True, False])
 def test_weights_are_frozen_for_evaluation_alone(graphs, monkeypatch, freeze):
     monkeypatch.setattr('volo.engine.hooks.compiling.get_device', lambda: 'cpu')
-    with inductor_config.patch(freezing=False):
-        run_hook(classifier(), freeze=freeze)
-        assert inductor_config.freezing == freeze
+    model = classifier()
+    run_hook(model, freeze=freeze)
+    with torch.no_grad():
+        model(torch.rand(2, 3, 32, 32))
+    assert graphs == [freeze] * 3
+
+
+def test_the_options_of_inductor_stay_as_they_were(graphs, monkeypatch):
+    monkeypatch.setattr('volo.engine.hooks.compiling.get_device', lambda: 'cpu')
+    before = inductor_config.get_config_copy()
+    model = classifier()
+    run_hook(model, freeze=True)
+    assert inductor_config.get_config_copy() == before
+    with torch.no_grad():
+        model(torch.rand(2, 3, 32, 32))
+    assert graphs and inductor_config.get_config_copy() == before

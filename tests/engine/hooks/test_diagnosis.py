@@ -23,29 +23,29 @@ def ranks(**changes):
 
 
 @pytest.mark.parametrize(
-    ('reports', 'silent', 'stuck', 'text'),
+    ('reports', 'silent', 'hung', 'text'),
     [
         (ranks(), {1}, [1], 'rank 1 (host node, pid 101) does not respond'),
         (ranks(r2=None), {0}, [0, 2], 'pid 100), rank 2 do not respond'),
         # One that does not respond explains the others.
         (ranks(r0=dict(waiting=False)), {1}, [1], 'rank 1 (host node, pid 101) does'),
-        (ranks(r1=dict(progress=4)), (), [1], 'pid 101) is stuck at net.py:7 in'),
+        (ranks(r1=dict(progress=4)), (), [1], 'pid 101) hangs at net.py:7 in'),
         # On a GPU a rank that waits may not look like it; being behind is certain.
         (ranks(r0=dict(waiting=False), r1=dict(progress=4)), (), [1], 'rank 1 '),
-        (ranks(r1=dict(waiting=False)), (), [1], 'rank 1 (host node, pid 101) is'),
+        (ranks(r1=dict(waiting=False)), (), [1], 'rank 1 (host node, pid 101) hangs'),
         (
             ranks(r0=dict(progress=6), r1=dict(waiting=False)),
             (),
             [1],
-            'rank 1 (host node, pid 101) is stuck at',
+            'rank 1 (host node, pid 101) hangs at',
         ),
         (ranks(), (), [0, 1, 2], 'all ranks wait for one another: rank 0 (host'),
-        ({0: report(0)}, (), [0], 'rank 0 (host node, pid 100) is stuck at net.py:7'),
+        ({0: report(0)}, (), [0], 'rank 0 (host node, pid 100) hangs at net.py:7'),
     ],
 )
-def test_the_stuck_rank_is_found(reports, silent, stuck, text):
+def test_the_rank_that_hangs_is_found(reports, silent, hung, text):
     found, who = diagnose(reports, silent)
-    assert found == stuck and text in who
+    assert found == hung and text in who
 
 
 def test_a_message_names_a_few_of_many_ranks():

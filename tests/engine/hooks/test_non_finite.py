@@ -9,10 +9,10 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 
 from tests.poison import make_runner, make_samples, same
 from tests.toy import ROOT
-from volo.engine.hooks.non_finite import (
+from volo.engine.hooks.non_finite import SkipNonFiniteHook
+from volo.engine.hooks.skipped_steps import (
     Findings,
     Report,
-    SkipNonFiniteHook,
     broken_files,
     describe_files,
     describe_reason,

@@ -43,9 +43,9 @@ def make_runner(sampler=StreamSampler, iteration=0, seed=3, epoch=0):
     )
 
 
-def test_a_data_set_that_draws_otherwise_is_warned_of(logged):
+def test_a_dataset_whose_workers_draw_is_warned_of(logged):
     started(make_runner())
-    assert logged[0].startswith('list augments as its workers happen to draw')
+    assert logged[0].startswith('The augmentation of list depends on the workers')
 
 
 def draw(hook, runner):

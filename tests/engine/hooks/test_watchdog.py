@@ -1,4 +1,4 @@
-"""Who is stuck, and real processes that are."""
+"""The watchdog, and real processes that hang."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from volo.engine.hooks import watchdog
+from tests.toy import ROOT
+from volo.engine.hooks import watch, watchdog
 from volo.engine.hooks.watchdog import StuckRankHook
 
 
@@ -37,7 +38,7 @@ def test_stages_are_told():
         'after the last batch of the validation',
         'after batch 1 of the test',
     ]
-    assert progress.count == len(seen)
+    assert progress.steps == len(seen)
 
 
 def test_a_hook_that_does_not_watch_is_plain_data():
@@ -49,7 +50,8 @@ def test_a_hook_that_does_not_watch_is_plain_data():
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(watchdog, 'print_log', lambda line, **_: lines.append(line))
+    for module in (watch, watchdog):
+        monkeypatch.setattr(module, 'print_log', lambda line, **_: lines.append(line))
     return lines
 
 
@@ -68,9 +70,8 @@ def test_an_error_of_the_watch_does_not_end_the_training(said):
     def broken():
         raise ValueError('no progress at all')
 
-    watch = watchdog._Watch(30, broken, sys._getframe().f_code)
-    watch.run()
-    assert said == ['stuck ranks will not be found: ValueError: no progress at all']
+    watch.Watch(30, broken, sys._getframe().f_code).run()
+    assert said == ['ranks that hang will not be found: ValueError: no progress at all']
 
 
 RANKS = """
@@ -79,10 +80,11 @@ from datetime import timedelta
 import torch, torch.distributed as dist
 from mmengine.logging import MMLogger
 
-# Without the seconds of importing volo.
-package = sys.modules['engine'] = types.ModuleType('engine')
-package.__path__ = [os.path.dirname(sys.argv[1])]
-watchdog = importlib.import_module('engine.watchdog')
+# Without the seconds of importing all of volo.
+for name in ('volo', 'volo.engine', 'volo.engine.hooks'):
+    package = sys.modules[name] = types.ModuleType(name)
+    package.__path__ = [os.path.join(sys.argv[1], *name.split('.'))]
+watchdog = importlib.import_module('volo.engine.hooks.watchdog')
 folder, timeout = sys.argv[2], float(sys.argv[3])
 
 class Runner:
@@ -207,7 +209,7 @@ def ended(tmp_path_factory):
     script = folder / 'ranks.py'
     script.write_text(RANKS)
     done = subprocess.run(
-        [sys.executable, script, watchdog.__file__, folder, '4', *SCENARIOS],
+        [sys.executable, script, ROOT, folder, '4', *SCENARIOS],
         capture_output=True,
         text=True,
         timeout=120,
@@ -230,7 +232,7 @@ def ended(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scenario', SCENARIOS)
-def test_stuck_processes_end_and_others_do_not(ended, scenario):
+def test_processes_that_hang_end_and_others_do_not(ended, scenario):
     ended = ended(scenario)
     assert ended.statuses == SCENARIOS[scenario], ended.errors
     if 70 not in ended.statuses:
@@ -243,7 +245,7 @@ def test_stuck_processes_end_and_others_do_not(ended, scenario):
 @pytest.mark.parametrize(('scenario', 'rank'), [('hangs', 1), ('hangs_alone', 0)])
 def test_a_rank_that_hangs_is_named_with_its_place(ended, scenario, rank):
     ended = ended(scenario)
-    place = rf'host \S+, pid {ended.pids[rank]}\) is stuck at \S+ranks.py:\d+'
+    place = rf'host \S+, pid {ended.pids[rank]}\) hangs at \S+ranks.py:\d+'
     line = rf'no progress for 4 s .*: rank {rank} \({place} in {scenario}; the job ends'
     assert re.search(line, ended.errors)
     assert re.search(line, ended.log)

@@ -115,8 +115,8 @@ def test_layers_are_counted_without_gaps(arch):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'paramwise_cfg.layer_decay_rate': 1.5}, 'layer_decay_rate is above 0'),
-        ({'paramwise_cfg.layer_decay_rate': 0}, 'layer_decay_rate is above 0'),
+        ({'paramwise_cfg.layer_decay_rate': 1.5}, 'it must be above 0'),
+        ({'paramwise_cfg.layer_decay_rate': 0}, 'it must be above 0'),
         ({'optimizer.weight_decay': None}, 'needs weight_decay'),
         ({'optimizer.lr': None}, 'needs lr'),
         ({'paramwise_cfg.custom_keys.head.lr_mult': 10}, 'head has an lr_mult'),

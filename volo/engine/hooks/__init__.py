@@ -1,4 +1,4 @@
-"""Hooks of the Runner, one per file."""
+"""Hooks of the Runner, one per file, and their helpers."""
 
 from .compiling import CompileHook
 from .interruption import InterruptionHook

@@ -1,4 +1,4 @@
-"""torch.compile for what computes, not for the glue around it."""
+"""Compile the parts of a model that compute, not the glue around them."""
 
 import torch
 from mmengine.device import get_device
@@ -11,7 +11,7 @@ from torch._inductor import config as inductor_config
 from volo.models.wrappers import unwrap
 
 #: Parts of classifiers and segmentors, and their methods that take and return tensors
-#: alone. ``forward`` of a whole model deals with data samples: it is left as it is.
+#: only. ``forward`` of a whole model handles data samples and stays as it is.
 COMPILED = dict(
     backbone=('embed', 'forward_tokens'),
     head=('class_and_token_logits',),
@@ -20,32 +20,38 @@ COMPILED = dict(
 )
 
 
-def compile_model(model: nn.Module) -> list[str]:
+def compile_model(model: nn.Module, freeze: bool = False) -> list[str]:
     """Compile the parts of a classifier or segmentor in place.
 
     Args:
-        model: Its names and weights stay as they are.
+        model: The model; its names and weights stay as they are.
+        freeze: As in :class:`CompileHook`.
 
     Returns:
-        What was compiled, as ``backbone.embed``.
+        The compiled methods, as ``backbone.embed``.
     """
     compiled = []
     for part, methods in COMPILED.items():
         module = getattr(model, part, None)
         for method in methods:
             if hasattr(module, method):
-                setattr(module, method, torch.compile(getattr(module, method)))
+                function = torch.compile(getattr(module, method))
+                if freeze:
+                    # An option of the process, not of torch.compile, where it has no
+                    # effect: set during each call, the first of which compiles.
+                    function = inductor_config.patch(freezing=True)(function)
+                setattr(module, method, function)
                 compiled.append(f'{part}.{method}')
     return compiled
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile the model before anything runs: ``--compile`` of the tools.
+    """Compile the model before the run: ``--compile`` of the tools.
 
     Args:
-        freeze: Make the weights constants, which inductor then packs and casts once.
-            For evaluation on a CPU.
+        freeze: Make the weights constants, which inductor packs and casts once. For
+            evaluation on a CPU; without effect on a GPU.
     """
 
     #: After the hooks that copy the model: a copy would call the original.
@@ -55,12 +61,10 @@ class CompileHook(Hook):
         self.freeze = freeze
 
     def before_run(self, runner: Runner) -> None:
-        """Compile, and say what."""
-        model = unwrap(runner.model)
-        if self.freeze and get_device() == 'cpu':
-            # As an argument of torch.compile it does nothing: dynamo looks here.
-            inductor_config.freezing = True
-        parts = compile_model(model)
+        """Compile the model, and log its compiled parts."""
+        parts = compile_model(
+            unwrap(runner.model), freeze=self.freeze and get_device() == 'cpu'
+        )
         runner.logger.info(
             f'Compiled: {", ".join(parts)}. The first iterations take minutes.'
         )

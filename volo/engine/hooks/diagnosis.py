@@ -1,4 +1,4 @@
-"""Who is stuck, from what the ranks tell of themselves."""
+"""Name the ranks that hang, from what all ranks report."""
 
 import dataclasses
 import os
@@ -8,7 +8,8 @@ from types import FrameType
 
 import torch
 
-_NAMED = 4  # ranks in one message
+from volo.errors import some
+
 _TORCH = os.path.dirname(torch.__file__)
 _STDLIB = sysconfig.get_path('stdlib')
 # Where PyTorch waits for other ranks.
@@ -28,11 +29,11 @@ class Report:
         host: The name of its machine.
         pid: Its process there.
         beat: Its reports so far.
-        progress: As :attr:`Progress.count`.
+        progress: As :attr:`Progress.steps`.
         idle: Seconds without progress.
-        stage: As in ``in iteration 12``.
+        stage: Where its training is, as in ``in iteration 12``.
         waiting: Whether it waits for other ranks, as far as can be seen.
-        where: As in ``file.py:12 in function``.
+        where: Its place in the code, as in ``file.py:12 in function``.
     """
 
     rank: int
@@ -55,45 +56,37 @@ def diagnose(
     """Find the ranks that all others wait for.
 
     Args:
-        reports: The last of every rank; None where there is none.
+        reports: The last report of every rank; None where there is none.
         silent: The ranks that no longer report.
 
     Returns:
         The ranks, and a sentence about them without its end.
     """
-    lost = {rank: r for rank, r in reports.items() if r is None or rank in silent}
+    known = [report for report in reports.values() if report is not None]
+    lost = [rank for rank in reports if reports[rank] is None or rank in silent]
     if lost:
-        names = [str(report or f'rank {rank}') for rank, report in lost.items()]
-        return list(lost), f'{_few(names)} {_plural(lost, "does", "do")} not respond'
-    least = min(report.progress for report in reports.values())
-    behind = [report for report in reports.values() if report.progress == least]
-    stuck = [report for report in behind if not report.waiting] or behind
-    ranks = [report.rank for report in stuck]
-    if len(reports) > 1 and len(stuck) == len(reports) and stuck[0].waiting:
-        places = [f'{report} at {report.where}' for report in stuck]
-        return ranks, f'all ranks wait for one another: {_few(places)}'
-    places = [f'{report} is stuck at {report.where}' for report in stuck]
-    return ranks, _few(places)
-
-
-def _few(parts: list[str]) -> str:
-    more = len(parts) - _NAMED
-    return ', '.join(parts[:_NAMED]) + (f' and {more} more' if more > 0 else '')
-
-
-def _plural(things: Collection, one: str, several: str) -> str:
-    return one if len(things) == 1 else several
+        names = [str(reports[rank] or f'rank {rank}') for rank in lost]
+        verb = 'does' if len(lost) == 1 else 'do'
+        return lost, f'{some(names)} {verb} not respond'
+    least = min(report.progress for report in known)
+    behind = [report for report in known if report.progress == least]
+    hung = [report for report in behind if not report.waiting] or behind
+    ranks = [report.rank for report in hung]
+    if len(known) > 1 and len(hung) == len(known) and hung[0].waiting:
+        places = some(f'{report} at {report.where}' for report in hung)
+        return ranks, f'all ranks wait for one another: {places}'
+    return ranks, some(f'{report} hangs at {report.where}' for report in hung)
 
 
 def locate(frame: FrameType | None) -> tuple[bool, str]:
-    """Say what a thread does.
+    """Say what a thread is doing.
 
     Args:
         frame: Its innermost frame.
 
     Returns:
-        Whether it waits for other ranks; and where it is, outside of PyTorch and the
-        standard library, as in ``file.py:12 in function``.
+        Whether it waits for other ranks; and its place in the code, outside of PyTorch
+        and the standard library, as in ``file.py:12 in function``.
     """
     waiting, inner = False, frame
     while frame is not None and _is_library(frame.f_code.co_filename):
@@ -107,6 +100,6 @@ def locate(frame: FrameType | None) -> tuple[bool, str]:
 
 
 def _is_library(path: str) -> bool:
-    if path.startswith(_STDLIB):  # it may have the installed packages inside
+    if path.startswith(_STDLIB):  # installed packages may lie below it
         return 'site-packages' not in path and 'dist-packages' not in path
     return path.startswith(('<', _TORCH + os.sep))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a training after it has been saved."""
+"""Save and stop training on SIGTERM and Ctrl-C."""
 
 import functools
 import os
@@ -26,28 +26,30 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class InterruptionHook(Hook):
     """Save at the end of the current iteration when a signal asks to stop.
 
-    Where gradients are accumulated, at the end of the current update. In validation, at
-    once if what is trained is on disk already; else after it and one more iteration.
-    A signal to one process stops all of them, after the same iteration. A validation
-    that an interruption took is made up for when training is resumed.
+    Where gradients are accumulated, it saves at the end of the current update. During a
+    validation it stops at once if the weights are on disk already, else after the
+    validation and one more iteration. A signal to one process stops all processes after
+    the same iteration. A resumed training repeats a validation that was interrupted.
 
     Raises:
-        Interrupted: What was trained is on disk.
+        Interrupted: The progress is on disk.
         ConfigError: The checkpoint hook is not a :class:`SafeCheckpointHook`.
     """
 
     #: After the checkpoint hook, which may have saved already.
     priority = 'LOWEST'
 
+    _checkpoints: SafeCheckpointHook
+
     def __init__(self) -> None:
         self._signal: signal.Signals | None = None
         self._group: Any = None
         self._previous: dict[signal.Signals, Any] = {}
         self._val_batches = 0
-        self._checkpoints: SafeCheckpointHook | None = None
+        self._training = False
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the signals, and let the loaders' workers not hear them."""
+        """Handle the signals here, and keep them from the workers of the loaders."""
         hooks = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
         if not hooks:
             raise ConfigError(
@@ -55,11 +57,12 @@ class InterruptionHook(Hook):
                 'make that a SafeCheckpointHook, or set default_hooks.interruption=None'
             )
         self._checkpoints = hooks[0]
+        self._training = True
         if is_distributed():
-            # Of its own: flags on the CPU make no GPU wait.
+            # A group of its own: flags on the CPU make no GPU wait.
             self._group = torch.distributed.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():
-            # Elsewhere Python does not let one listen.
+            # Python allows signal handlers in the main thread only.
             for number in SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
         leave_group(runner.train_dataloader)
@@ -75,7 +78,7 @@ class InterruptionHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Stop if any process was asked to, once all of this one's work is applied."""
+        """Stop if a process received a signal, once all gradients are applied."""
         if not self._any_process() or not runner.optim_wrapper.should_update():
             return
         if self._checkpoints.saved_iter != runner.iter + 1:
@@ -83,7 +86,7 @@ class InterruptionHook(Hook):
         self._stop(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Find out how many batches of the validation all processes have."""
+        """Find the number of validation batches that all processes have."""
         batches = all_gather_object(len(runner.val_dataloader))
         self._val_batches = min(batches)
 
@@ -94,14 +97,14 @@ class InterruptionHook(Hook):
         data_batch: dict | None = None,
         outputs: Any = None,
     ) -> None:
-        """Stop within the validation if nothing is lost by it."""
-        if self._checkpoints is None or self._checkpoints.saved_iter != runner.iter:
+        """Stop within the validation if the weights are on disk."""
+        if not self._training or self._checkpoints.saved_iter != runner.iter:
             return
         if batch_idx < self._val_batches and self._any_process():
             self._stop(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the signals to whom they belonged."""
+        """Restore the previous signal handlers."""
         self._restore()
 
     def _restore(self) -> None:
@@ -114,10 +117,10 @@ class InterruptionHook(Hook):
         self._signal = signal.Signals(number)
         text = f'{self._signal.name}: saving after this iteration, then stopping.'
         if not is_distributed():
-            # torchrun hands a Ctrl-C on: there it comes twice by itself.
+            # Not under torchrun, which repeats a Ctrl-C to its processes.
             self._restore()
-            text += ' Once more to stop at once.'
-        # Not the log: the signal may have come in the middle of a line of it.
+            text += ' Repeat it to stop at once, without saving.'
+        # Not the log: the signal may have come while a line of it is written.
         os.write(2, f'{text}\n'.encode())
 
     def _any_process(self) -> bool:
@@ -128,19 +131,19 @@ class InterruptionHook(Hook):
         return bool(flag)
 
     def _stop(self, runner: Runner) -> None:
-        # The first process to end takes the others along, by SIGTERM, which they are
-        # still listening to: let the file be whole first.
+        # When the first process ends, the launcher sends SIGTERM to the others: let
+        # them finish the file first.
         barrier()
         runner.visualizer.close()
         name = self._signal.name if self._signal else 'a signal to another process'
         raise Interrupted(
             f'interrupted by {name}: {self._checkpoints.last_ckpt} is saved, --resume '
-            'goes on from there'
+            'continues from there'
         )
 
 
 def validation_is_due(runner: Runner) -> bool:
-    """Tell whether a resumed run stands where it would have validated, and had not."""
+    """Tell whether a resumed run owes a validation at its checkpoint."""
     loop = runner.train_loop
     done, last = runner.iter, runner.max_iters
     if isinstance(loop, EpochBasedTrainLoop):
@@ -156,10 +159,10 @@ def validation_is_due(runner: Runner) -> bool:
 
 
 def leave_group(loader: DataLoader) -> None:
-    """Let the workers of a loader be in process groups of their own.
+    """Put each worker of a loader into a process group of its own.
 
-    Ctrl-C and batch systems signal whole groups: a worker that died of it would take
-    the training along before it has saved.
+    Ctrl-C and batch systems signal whole groups. A worker that dies of the signal would
+    end the training before it has saved.
     """
     loader.worker_init_fn = functools.partial(_init_worker, loader.worker_init_fn)
 

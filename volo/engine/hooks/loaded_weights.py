@@ -1,4 +1,4 @@
-"""Runner hooks."""
+"""Refuse checkpoints that do not belong to the model."""
 
 import torch
 from mmengine.hooks import Hook
@@ -21,9 +21,9 @@ from volo.models.wrappers import unwrap
 class CheckLoadedWeightsHook(Hook):
     """Refuse a checkpoint that does not belong to the model.
 
-    mmengine loads what fits and logs the rest. Here every tensor must find its
-    place, with one exception: in training, ``load_from`` a checkpoint with another
-    number of classes drops the classifiers, which then train from scratch.
+    mmengine loads the tensors that fit and logs the others. Here every tensor must fit,
+    with one exception: where ``load_from`` names a checkpoint with another number of
+    classes, training drops its classifiers and starts them from scratch.
 
     Args:
         drop_classifiers: Allow that exception.
@@ -36,15 +36,15 @@ class CheckLoadedWeightsHook(Hook):
         self.drop_classifiers = drop_classifiers
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare names and shapes with the model's, before they are loaded.
+        """Compare names and shapes with the model's before the weights are loaded.
 
         Raises:
-            CheckpointError: Something is missing, left over or of another shape.
+            CheckpointError: A tensor is missing, left over or of another shape.
         """
         own = self._whole_state_dict(runner.model)
         theirs = checkpoint.get('state_dict', checkpoint)
         theirs = {name.removeprefix('module.'): theirs[name] for name in theirs}
-        # Position embeddings are resampled by the backbone when they are loaded.
+        # The backbone resizes position embeddings when it loads them.
         ignore = {
             name for name in own.keys() | theirs.keys() if name.endswith('pos_embed')
         }
@@ -52,7 +52,7 @@ class CheckLoadedWeightsHook(Hook):
         classifiers = {name for name in mismatch.misshapen if self._classifies(name)}
         if self.drop_classifiers and classifiers:
             mismatch = compare(own, theirs, ignore | classifiers)
-            # All of them, not those alone that differ: they belong together.
+            # Also those of the same shape: they belong together.
             dropped = {name for name in own if self._classifies(name)}
             loaded = checkpoint.get('state_dict', checkpoint)
             for name in list(loaded):
@@ -66,7 +66,7 @@ class CheckLoadedWeightsHook(Hook):
         if mismatch:
             raise CheckpointError(
                 f'the checkpoint does not belong to this model: {mismatch}. Use the '
-                'config it was trained with or, to start a new task from its backbone, '
+                'config it was trained with. To start a new task from its backbone: '
                 "model.backbone.init_cfg=dict(type='Pretrained', ...)"
             )
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill, a full disk or a diverged model cannot spoil."""
+"""Save checkpoints that a kill, a full disk or a diverged model cannot spoil."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from volo.engine.file_backend import AtomicBackend
-from volo.errors import TrainingError
+from volo.errors import TrainingError, some
 from volo.files import PARTIAL_SUFFIX
 
 
 class _RemovesLater:
-    """A file backend that notes what it shall remove."""
+    """A file backend that lists what it was asked to remove, and keeps it."""
 
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
@@ -34,26 +34,28 @@ class _RemovesLater:
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, by which nothing whole is lost.
+    """mmengine's ``CheckpointHook``, without a moment at which a save can be lost.
 
     An older checkpoint is removed only after the newer one is on disk, the pointer
     ``last_checkpoint`` is written atomically, and weights that are not finite are not
-    saved at all.
+    saved. mmengine 0.10 has no public methods for this: ``_save_checkpoint_with_step``
+    and ``_save_best_checkpoint`` are its own.
 
     Args:
         args: As in ``CheckpointHook``.
         kwargs: As in ``CheckpointHook``.
 
     Attributes:
-        saved_iter: How many iterations the newest checkpoint has seen; -1 before.
-        last_ckpt: The newest checkpoint.
+        saved_iter: Iterations that the newest checkpoint has seen; -1 if there is none.
+        last_ckpt: The path of the newest checkpoint.
     """
 
     saved_iter = -1
-    _VALIDATED = 'iter_validated'  # what begins with 'val' is logged
+    file_backend: Any  # set by CheckpointHook
+    _VALIDATED = 'iter_validated'  # the log shows keys that begin with 'val'
 
     def before_train(self, runner: Runner) -> None:
-        """Sweep up what was being written when an earlier run was killed."""
+        """Remove the partial files of an earlier run that was killed."""
         super().before_train(runner)
         if runner.iter:
             self.saved_iter = runner.iter
@@ -63,10 +65,10 @@ class SafeCheckpointHook(CheckpointHook):
                 path.unlink()
 
     def save_now(self, runner: Runner) -> None:
-        """Save at the end of an iteration, whatever the interval: ``after_train_iter``.
+        """Save in ``after_train_iter``, whatever the interval.
 
-        Within an epoch the file is called as in ``epoch_2_iter_57.pth``: two epochs are
-        finished, and 57 iterations in all. The next regular checkpoint replaces it.
+        Within an epoch the file is named as in ``epoch_2_iter_57.pth``: after two whole
+        epochs, and 57 iterations in total. The next regular checkpoint replaces it.
         """
         step = runner.iter + 1
         meta = dict(epoch=runner.epoch, iter=step)
@@ -77,13 +79,13 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, meta)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Note that this iteration is validated, and save the best."""
+        """Record that this iteration is validated, and save the best."""
         runner.message_hub.update_info(self._VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 
     @classmethod
     def validated_iter(cls, runner: Runner) -> int | None:
-        """Return how many iterations what was validated last had seen."""
+        """Return the iteration of the last validation, None before the first."""
         return runner.message_hub.runtime_info.get(cls._VALIDATED)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -98,18 +100,18 @@ class SafeCheckpointHook(CheckpointHook):
                 done = checkpoint['meta']['iter']
                 raise TrainingError(
                     f'{len(broken)} tensors of the model are not finite after {done} '
-                    f'iterations ({", ".join(broken[:3])}): nothing is saved, the '
-                    f'checkpoints in {self.out_dir} are kept. Go on from them with '
-                    '--resume, at a smaller learning rate'
+                    f'iterations ({some(broken, most=3)}): nothing is saved, the '
+                    f'checkpoints in {self.out_dir} are kept. Continue from them with '
+                    '--resume at a lower learning rate'
                 )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # In mmengine's the outdated one goes first.
+        # mmengine removes the outdated checkpoint before it saves.
         kept, outdated = [], []
         if self.max_keep_ckpts > 0:
             kept = [*(i for i in self.keep_ckpt_ids if i != step), step]
             outdated = kept[: -self.max_keep_ckpts]
-            # With the outdated: a resumed run removes what this one did not live to.
+            # With the outdated: if this run is killed, a resumed one removes them.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         self._save(runner, self.filename_tmpl.format(step), meta, self.by_epoch)
         if self.max_keep_ckpts > 0:
@@ -150,7 +152,8 @@ class SafeCheckpointHook(CheckpointHook):
             outdated = self.file_backend.outdated
         finally:
             self.file_backend = backend
-        # After a step back, the best may have been saved anew under its old name.
+        # A run that was resumed from an older checkpoint may have saved the best
+        # again under the same name.
         info = runner.message_hub.runtime_info
         best = {info[key] for key in info if key.startswith('best_ckpt')}
         self._remove(path for path in outdated if path not in best)
@@ -169,6 +172,6 @@ def _non_finite(tensors: Iterable[tuple[str, Any]]) -> Iterator[str]:
     for name, value in tensors:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             continue
-        # The sum is cheap; only where it is not finite the values may not be, either.
+        # The sum is cheap, and finite unless a value is not or the sum overflows.
         if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
             yield name

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine has none: bfloat16 on a CPU."""
+"""Mixed precision on a CPU, which mmengine lacks: bfloat16."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Autocast to bfloat16, without a loss scale: its range is that of float32.
+    """Autocast to bfloat16; its range is that of float32, so there is no loss scale.
 
     mmengine's ``AmpOptimWrapper`` refuses to run without a GPU.
     """

@@ -1,6 +1,7 @@
-"""The learning-rate schedule of the published recipe."""
+"""The learning rate schedule of the published recipe."""
 
 import math
+from typing import Any
 
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler import _ParamScheduler
@@ -10,17 +11,19 @@ from torch.optim import Optimizer
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """timm's cosine schedule, in which the cosine runs from step 0 under the warm-up.
+    """timm's cosine schedule, whose cosine starts at step 0, not after the warm-up.
 
     With base rate b, step t < warmup has ``warmup_lr + t / warmup * (b - warmup_lr)``,
-    later steps ``eta_min + (b - eta_min) * (1 + cos(pi * t / T_max)) / 2`` and steps
-    from ``T_max`` on ``eta_min``: the cool-down, as long as the training goes on.
-    mmengine's LinearLR and CosineAnnealingLR in a row begin the cosine after the
+    later steps have ``eta_min + (b - eta_min) * (1 + cos(pi * t / T_max)) / 2``, and
+    steps from ``T_max`` on have ``eta_min``: the cool-down, until training ends.
+    mmengine's LinearLR and CosineAnnealingLR in sequence start the cosine after the
     warm-up. Where parameter groups have different base rates, ``warmup_lr`` and
-    ``eta_min`` are those of the highest, and the others keep their ratio to it.
+    ``eta_min`` apply to the highest, and the others keep their ratio to it.
+
+    mmengine documents ``_ParamScheduler`` and ``_get_value`` for subclasses.
 
     Args:
-        optimizer: Of the model.
+        optimizer: The optimizer of the model.
         T_max: Length of the cosine, warm-up included, in epochs (or iterations).
         warmup: Length of the warm-up.
         warmup_lr: Rate of the first step.
@@ -35,7 +38,7 @@ class WarmupCosineLR(_ParamScheduler):
         warmup: int = 0,
         warmup_lr: float = 1e-6,
         eta_min: float = 1e-5,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.T_max = T_max
         self.warmup = warmup
@@ -51,9 +54,9 @@ class WarmupCosineLR(_ParamScheduler):
         else:
             first = self.eta_min
             part = (1 + math.cos(math.pi * min(step / self.T_max, 1))) / 2
-        # mmengine adds a group without parameters to the wrapper's, for the log, which
-        # --auto-scale-lr does not reach.
-        optimizer = getattr(self.optimizer, 'optimizer', self.optimizer)
+        # mmengine's wrapper adds a group without parameters, for the log, which
+        # --auto-scale-lr does not scale.
+        optimizer: Any = getattr(self.optimizer, 'optimizer', self.optimizer)
         highest = max(self.base_values[: len(optimizer.param_groups)])
         shares = [base / highest if highest else 1.0 for base in self.base_values]
         return [

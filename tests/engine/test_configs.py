@@ -1,0 +1,69 @@
+import pytest
+
+from volo.engine import load_config
+from volo.errors import ConfigError
+from volo.paths import config_path
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "data_root = 'data/a/'\n"
+        "model = dict(type='M', neck=[dict(norm_cfg=dict(type='SyncBN'))])\n"
+        'train_dataloader = dict(dataset=dict(data_root=data_root))\n'
+        "val_dataloader = dict(dataset=[dict(data_root='data/b/')])\n"
+        "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')\n"
+    )
+    return path
+
+
+def test_work_dir_is_named_after_the_config_unless_given(config):
+    assert load_config(config).work_dir == 'work_dirs/mine'
+    assert load_config(config, work_dir='there').work_dir == 'there'
+    assert load_config(config, dict(work_dir='option')).work_dir == 'option'
+
+
+def test_data_root_reaches_the_datasets_that_share_it(config):
+    cfg = load_config(config, dict(data_root='/data'))
+    assert cfg.train_dataloader.dataset.data_root == '/data'
+    assert cfg.val_dataloader.dataset[0].data_root == 'data/b/'
+
+
+@pytest.mark.parametrize('place', ['train_dataloader', 'train_dataloader.dataset'])
+def test_data_root_leaves_alone_what_another_option_replaces(config, place):
+    cfg = load_config(config, {place: None, 'data_root': '/data'})
+    assert cfg.get(place.split('.')[0]) in (None, dict(dataset=None))
+
+
+def test_data_root_reaches_every_split_of_a_shipped_config():
+    path = config_path('volo_tiny_upernet_camvid')
+    cfg = load_config(path, dict(data_root='/data'))
+    roots = [cfg[f'{s}_dataloader'].dataset.data_root for s in ('train', 'val', 'test')]
+    assert roots == ['/data'] * 3
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(data_rot='x'), 'no key data_rot. Did you mean data_root'),
+        ({'train_dataloder.batch_size': 2}, 'Did you mean train_dataloader'),
+    ],
+)
+def test_a_mistyped_option_is_refused(config, options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(config, options)
+
+
+def test_an_option_of_the_runner_need_not_be_in_the_config(config):
+    assert load_config(config, dict(custom_hooks=[])).custom_hooks == []
+
+
+def test_a_missing_or_broken_config_is_named(tmp_path, config):
+    with pytest.raises(
+        ConfigError, match=r'no such config file. Did you mean .*mine.py'
+    ):
+        load_config(tmp_path / 'mime.py')
+    config.write_text('model = dict(')
+    with pytest.raises(ConfigError, match=r'mine.py: SyntaxError'):
+        load_config(config)

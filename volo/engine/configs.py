@@ -1,0 +1,84 @@
+"""Read a config file and apply what the command line overrides."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from volo.errors import ConfigError, did_you_mean
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+) -> Config:
+    """Read a config file and merge the options of the command line into it.
+
+    ``data_root`` among the options replaces the data root of every dataset that
+    used the config's own ``data_root``.
+
+    Args:
+        path: The config file.
+        cfg_options: Dotted keys and their values.
+        work_dir: Folder of the results. Default: the config's own ``work_dir``, else
+            ``work_dirs/<name of the config>``.
+
+    Raises:
+        ConfigError: The file is missing or broken, or an option's first key is
+            neither in the config nor an argument of the Runner.
+    """
+    path = Path(path)
+    if not path.is_file():
+        hint = did_you_mean(str(path), map(str, path.parent.glob('*.py')))
+        raise ConfigError(f'{path}: no such config file.{hint}')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is Python: anything can go wrong in it
+        raise ConfigError(f'{path}: {type(error).__name__}: {error}') from error
+    options = dict(cfg_options or {})
+    known = set(cfg) | set(inspect.signature(Runner.__init__).parameters)
+    known |= {'auto_scale_lr', 'compile', 'runner_type', 'strategy'}
+    for key in options:
+        name = key.split('.')[0]
+        if name not in known:
+            raise ConfigError(
+                f'--cfg-options {key}: {path} has no key {name}.'
+                f'{did_you_mean(name, known)}'
+            )
+    if 'data_root' in options:
+        shared_root = cfg.get('data_root')
+        given = tuple(f'{key}.' for key in options)
+        for place, node in walk(cfg):
+            key = f'{place}.data_root'
+            # Another option may replace this key, or a dict that holds it.
+            if f'{key}.'.startswith(given):
+                continue
+            if place and node.get('data_root', '') == shared_root:
+                options[key] = options['data_root']
+    cfg.merge_from_dict(options)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
+    return cfg
+
+
+def walk(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """Yield every dict of a config with its dotted key, '' for the config itself."""
+    return _walk(cfg.to_dict(), '')
+
+
+def _walk(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    children: Iterable[tuple[object, object]] = ()
+    if isinstance(node, dict):
+        yield key, node
+        children = node.items()
+    elif isinstance(node, list | tuple):
+        children = enumerate(node)
+    for name, child in children:
+        yield from _walk(child, f'{key}.{name}' if key else str(name))
+
+
+def add_hook(cfg: Config, **hook: object) -> None:
+    """Append a hook to the config's ``custom_hooks``."""
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]

@@ -1,0 +1,203 @@
+"""A thread that reports to the other ranks, and ends the process when all hang."""
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
+
+from .board import Board
+from .diagnosis import Report, diagnose, locate
+
+#: Exit status of a job that hangs: EX_SOFTWARE of sysexits.h, an internal error.
+STUCK_EXIT_STATUS = 70
+
+#: Reports that a rank may leave out before it counts as not responding.
+MISSED_REPORTS = 3
+
+
+class Progress(NamedTuple):
+    """How far a rank has come, and since when.
+
+    Attributes:
+        steps: Iterations begun and ended, of training and evaluation.
+        stage: Where it is, as in ``in iteration {}``.
+        number: For the braces of ``stage``.
+        since: Seconds of :func:`time.monotonic`.
+    """
+
+    steps: int
+    stage: str
+    number: int
+    since: float
+
+
+class Watch(threading.Thread):
+    """Reports to the other ranks, and ends this process when all hang.
+
+    Args:
+        timeout: Seconds without progress.
+        progress: Returns this process's own.
+        loop: The function that calls the hooks. The watch ends where an error left it:
+            the process may live on, as in a notebook.
+    """
+
+    def __init__(
+        self, timeout: float, progress: Callable[[], Progress], loop: CodeType
+    ) -> None:
+        super().__init__(name='stuck-rank-watch', daemon=True)
+        self._timeout = timeout
+        # Often enough to miss several reports between half of the timeout, when it
+        # begins to read those of others, and all of it.
+        self._interval = min(timeout / 10, 30)
+        self._patience = MISSED_REPORTS * self._interval
+        self._progress = progress
+        self._loop = loop
+        self._watched = threading.get_ident()
+        self._rank, self._world_size = get_rank(), get_world_size()
+        self._beat = 0
+        self._board: Board | None = None
+        self._answered = time.monotonic()
+        self._heard: dict[int, tuple[Report, float]] = {}
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Start; and stop before the interpreter exits, whatever ends it."""
+        if self._world_size > 1 and 'MASTER_ADDR' in os.environ:
+            self._board = Board(self._patience)
+        atexit.register(self.stop)
+        super().start()
+
+    def stop(self) -> None:
+        """Stop, and close the connection to the store."""
+        atexit.unregister(self.stop)
+        self._ended.set()
+        self.join(5)
+        if self._board is not None:
+            self._board.close()
+
+    def run(self) -> None:
+        """Watch until stopped."""
+        try:
+            while self._in_loop():
+                self._look()
+                if self._ended.wait(self._pause()):
+                    return
+        except Exception as error:  # must not end the training
+            print_log(
+                f'ranks that hang will not be found: {type(error).__name__}: {error}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _pause(self) -> float:
+        left = self._timeout - (time.monotonic() - self._progress().since)
+        return min(self._interval, max(left, 0.01)) if left > 0 else self._interval
+
+    def _in_loop(self) -> bool:
+        frame = self._frame()
+        while frame is not None and frame.f_code is not self._loop:
+            frame = frame.f_back
+        return frame is not None
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._watched)
+
+    def _look(self) -> None:
+        own = self._report()
+        self._exchange(own)
+        if own.idle < self._timeout or self._progress().steps != own.progress:
+            return
+        now = time.monotonic()
+        if now - self._answered > self._patience:
+            address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+            who = f"rank 0's host ({address}) does not respond; {own} is at {own.where}"
+            return self._end([0], who, own.stage)
+        silent = {
+            rank for rank, (_, at) in self._heard.items() if now - at > self._patience
+        }
+        # Others may have more to do than this rank; it waits for them.
+        idle = min(
+            report.idle + now - at
+            for rank, (report, at) in self._heard.items()
+            if rank not in silent
+        )
+        if idle + self._interval < self._timeout:
+            return
+        reports: dict[int, Report | None] = {self._rank: own}
+        if self._board is not None:
+            for rank in range(self._world_size):
+                reports[rank] = self._heard.get(rank, (None,))[0]
+        ranks, who = diagnose(dict(sorted(reports.items())), silent)
+        # An old report's stage may be many iterations old.
+        first = own if silent else reports[ranks[0]] or own
+        self._end(ranks, who, first.stage)
+
+    def _report(self) -> Report:
+        progress = self._progress()
+        waiting, where = locate(self._frame())
+        self._beat += 1
+        return Report(
+            rank=self._rank,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            beat=self._beat,
+            progress=progress.steps,
+            idle=time.monotonic() - progress.since,
+            stage=progress.stage.format(progress.number),
+            waiting=waiting,
+            where=where,
+        )
+
+    def _exchange(self, own: Report) -> None:
+        """Publish the own report; read the others' once something seems wrong."""
+        reports: dict[int, Report] | None = {}
+        if self._board is not None:
+            ranks = range(self._world_size) if own.idle >= self._timeout / 2 else ()
+            reports = self._board.exchange(own, ranks)
+        now = time.monotonic()
+        if reports is not None:
+            self._answered = now
+        for rank, report in {**(reports or {}), self._rank: own}.items():
+            if rank not in self._heard or self._heard[rank][0].beat != report.beat:
+                self._heard[rank] = (report, now)
+
+    def _end(self, ranks: list[int], who: str, stage: str) -> None:
+        """Name the ranks that hang, if no other rank did, and end this process."""
+        if self._ended.is_set():
+            return
+        text = (
+            f'no progress for {self._timeout:g} s {stage}: {who}; the job ends so that '
+            'it can be restarted from the last checkpoint'
+        )
+        # Not sys.stderr, nor the log in this thread: their locks may be held.
+        if self._board is None or self._board.add_speaker() in (None, 1):
+            _write(text)
+        if self._rank in ranks:
+            stack = ''.join(traceback.format_stack(self._frame()))
+            _write(f'stack of rank {self._rank}:\n{stack.rstrip()}')
+        if self._rank == 0:
+            log = threading.Thread(target=_log, args=(text,), daemon=True)
+            log.start()
+            log.join(5)
+        # Rank 0 may host the store, and a launcher ends all when the first has ended.
+        self._ended.wait(min(self._interval, 2))
+        if not self._ended.is_set():
+            os._exit(STUCK_EXIT_STATUS)
+
+
+def _write(text: str) -> None:
+    os.write(2, f'{text}\n'.encode())
+
+
+def _log(text: str) -> None:
+    print_log(text, logger='current', level=logging.ERROR)
