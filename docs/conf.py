@@ -66,6 +66,14 @@ def read_page(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = LOCAL_LINK.sub(relocate, source[0])
 
 
+def skip_constants(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool:
+    """Leave out constants, whose comments are for readers of the code."""
+    return skip or not (callable(obj) or isinstance(obj, property))
+
+
 def setup(app: Sphinx) -> None:
     """Connect the events."""
     app.connect('source-read', read_page)
+    app.connect('autodoc-skip-member', skip_constants)
