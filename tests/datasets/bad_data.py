@@ -339,7 +339,7 @@ SEGMENTATION = [
         rotated_by_90,
         'mask-size',
         MASK,
-        '20x16, rotated by its EXIF',
+        '20x16 since loading applies',
         'or rotate the mask',
     ),
     (other_size, 'mask-size', MASK, r'(16, 8)', 'the size of its image'),

@@ -95,6 +95,17 @@ def test_sizes_are_those_that_mmcv_loads(
         assert size.rotated == (color_type == 'color' and orientation != 1)
 
 
+@pytest.mark.parametrize('backend', ['tifffile', 'turbojpeg'])
+def test_decoders_that_ignore_exif(tmp_path, backend):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    loading = Loading('color', backend)
+    for suffix in ('jpg', 'tif'):
+        content = encoded(tmp_path / f'a.{suffix}', noise(16, 20), exif=exif)
+        size = loaded_size(content, loading)
+        assert size[:2] == (16, 20) and not size.rotated
+
+
 @pytest.mark.parametrize('orientation', [0, 9, 99])
 def test_invalid_orientations_rotate_nothing(tmp_path, orientation):
     exif = Image.Exif()

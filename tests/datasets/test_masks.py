@@ -10,6 +10,7 @@ from volo.datasets.masks import (
     label_finding,
     label_table,
     mask_depth_finding,
+    orientation_finding,
     read_mask,
     shape_finding,
 )
@@ -82,14 +83,39 @@ def test_a_mask_with_the_size_of_its_image():
 
 
 def test_a_mask_of_another_size():
-    finding = shape_finding('m', np.zeros((6, 4)), 'p', LoadedSize(4, 6))
+    finding = shape_finding('m', np.zeros((6, 4)), 'p', LoadedSize(4, 7))
     assert finding.kind == 'mask-size'
-    assert '(6, 4) (height, width), its image p is 4x6' in finding.value
+    assert '(6, 4) (height, width), its image p is 4x7' in finding.value
     assert finding.remedy == KINDS['mask-size'].remedy
-    size = LoadedSize(4, 6, orientation=6, rotated=True)
-    rotated = shape_finding('m', np.zeros((6, 4)), 'p', size)
-    assert rotated.value.endswith('4x6, rotated by its EXIF orientation 6')
-    assert 'or rotate the mask' in rotated.remedy
+
+
+@pytest.mark.parametrize('rotated, does', [(True, 'applies'), (False, 'ignores')])
+def test_swapped_sides(rotated, does):
+    mask = np.zeros((6, 4))
+    finding = shape_finding('m', mask, 'p', LoadedSize(4, 6, 6, rotated))
+    assert finding.value.endswith(f'4x6 since loading {does} its EXIF orientation 6')
+    assert 'or rotate the mask' in finding.remedy
+    without = shape_finding('m', mask, 'p', LoadedSize(4, 6))
+    assert without.value.endswith('4x6') and without.remedy == finding.remedy
+    other = shape_finding('m', mask, 'p', LoadedSize(5, 6, 6, rotated))
+    assert other.remedy == KINDS['mask-size'].remedy
+
+
+@pytest.mark.parametrize('rotated', [True, False])
+@pytest.mark.parametrize(
+    'height, width, orientation, unclear',
+    [(4, 6, 1, False), (4, 6, 3, True), (4, 6, 6, False), (4, 4, 6, True)],
+)
+def test_orientations_that_sizes_do_not_show(
+    height, width, orientation, rotated, unclear
+):
+    size = LoadedSize(height, width, orientation, rotated)
+    finding = orientation_finding('m', 'p', size)
+    assert (finding is not None) == unclear
+    if unclear:
+        assert (finding.kind, finding.file) == ('image-orientation', 'p')
+        does = 'applies' if rotated else 'ignores'
+        assert f'{orientation}, which loading {does}; its mask: m' in finding.value
 
 
 @pytest.mark.parametrize(

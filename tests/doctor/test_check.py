@@ -100,6 +100,26 @@ def test_bad_classification_data(tmp_path, corrupt, kind, file, value, remedy):
     assert_found(classification(tmp_path, **changes), kind, file, value, remedy)
 
 
+@pytest.mark.parametrize('color_type', ['color', 'color_ignore_orientation'])
+@pytest.mark.parametrize('upright_mask', [True, False])
+def test_masks_fit_images_as_the_pipeline_loads_them(
+    tmp_path, color_type, upright_mask
+):
+    bad_data.write_segmentation(tmp_path)
+    bad_data.rotated_by_90(tmp_path)  # 20x16 upright, 16x20 as stored
+    mask = np.zeros((20, 16) if upright_mask else (16, 20), np.uint8)
+    bad_data.save(mask, tmp_path / bad_data.MASK)
+    load = dict(type='LoadImageFromFile', color_type=color_type)
+    cfg = segmentation(tmp_path, train=dict(pipeline=[load, SEGMENTATION_PIPELINE[1]]))
+    found = findings(cfg, splits=['train'])
+    if upright_mask == (color_type == 'color'):
+        assert not found
+    else:
+        assert [f.kind for f in found] == ['mask-size']
+        does = 'ignores' if upright_mask else 'applies'
+        assert f'loading {does} its EXIF orientation 6' in found[0].value
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_clean_masks_are_clean(tmp_path, workers):
     cfg = segmentation(bad_data.write_segmentation(tmp_path))

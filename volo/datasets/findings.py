@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {
         'Save each image to a file of its own',
     ),
     'image-orientation': Kind(
-        'images that EXIF rotates at loading, unlike their masks',
+        'images whose EXIF orientation may not fit their masks',
         'Save the image upright (ImageOps.exif_transpose), then compare the mask',
     ),
     'mask-size': Kind(

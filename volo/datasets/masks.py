@@ -82,22 +82,13 @@ def shape_finding(
         return Finding('mask-channels', path, text, remedy)
     if mask.shape == (height, width):
         return None
-    if rotated:
-        return Finding(
-            'mask-size',
-            path,
-            f'{text}, rotated by its EXIF orientation {orientation}',
-            'Save the image upright (ImageOps.exif_transpose), or rotate the mask',
-        )
-    if orientation >= 5 and mask.shape == (width, height):
-        return Finding(
-            'mask-size',
-            path,
-            f'{text}, since loading ignores its EXIF orientation {orientation}',
-            'Save the image upright (ImageOps.exif_transpose), or set '
-            "color_type='color' in LoadImageFromFile",
-        )
-    return Finding('mask-size', path, text)
+    remedy = ''
+    if mask.shape == (width, height):
+        remedy = 'Save the image upright (ImageOps.exif_transpose), or rotate the mask'
+        if orientation >= 5:
+            does = 'applies' if rotated else 'ignores'
+            text += f' since loading {does} its EXIF orientation {orientation}'
+    return Finding('mask-size', path, text, remedy)
 
 
 def orientation_finding(path: str, image: str, size: LoadedSize) -> Finding | None:
