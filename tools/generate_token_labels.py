@@ -77,6 +77,12 @@ def main() -> None:
         default=2,
         help='loading processes per process; default: %(default)s',
     )
+    parser.add_argument(
+        '--upright',
+        action='store_true',
+        help='rotate images as EXIF says. Give it if the training pipeline does so, as '
+        "with mmcv's default color_type. The ImageNet recipes do not",
+    )
     parser.add_argument('--packed', action='store_true', help='write a packed store')
     parser.add_argument('--device', help='default: a GPU if there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none')
@@ -117,6 +123,7 @@ def main() -> None:
         k=args.top_k,
         batch_size=args.batch_size,
         workers=args.workers,
+        upright=args.upright,
     )
     if is_main_process():
         print(report)

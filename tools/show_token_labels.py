@@ -14,6 +14,8 @@ from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
 from volo.annotators.images import read_image
+from volo.datasets.checks import Loading
+from volo.datasets.streams import seed_generators
 from volo.engine.cli import positive, run_cli
 from volo.engine.launch import load_config, readable_errors
 from volo.errors import ConfigError, DataError
@@ -60,17 +62,19 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f'{args.out} cannot be created: {error}') from error
-    np.random.seed(args.seed)
+    upright = Loading.of(dataset.dataset).rotates('JPEG')
+    seed_generators(args.seed)
     for index in np.random.permutation(len(dataset))[: args.count]:
         packed = dataset[int(index)]
         sample = packed['data_samples']
-        crop = packed['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # from BGR
+        # From BGR; erased images are floating point and exceed 0 to 255.
+        crop = packed['inputs'].clamp(0, 255).byte().permute(1, 2, 0).numpy()[..., ::-1]
         path = args.out / f'{index}_{Path(sample.img_path).stem}.png'
         if TOKEN_LABEL_KEY not in sample:
             print(f'{sample.img_path}: no label map')
             continue
         draw_token_label(
-            read_image(sample.img_path),
+            read_image(sample.img_path, upright),
             crop,
             sample.token_label,
             tuple(dataset.metainfo.get('classes', ())),

@@ -3,6 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 from torch import nn
 
@@ -128,15 +129,41 @@ def test_k_is_at_most_the_number_of_classes(images, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
-def test_images_are_read_as_training_reads_them(tmp_path):
-    upright = np.zeros((8, 16, 3), np.uint8)
-    upright[:, :8] = 255
+@pytest.fixture
+def rotated(tmp_path):
+    """A JPEG whose EXIF orientation says to rotate it by 90 degrees, and its pixels."""
+    stored = np.zeros((32, 16, 3), np.uint8)
+    stored[:16] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned right by 90 degrees.
-    Image.fromarray(upright).rotate(90, expand=True).save(tmp_path / 'a.png', exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / 'a.png')), upright)
+    exif[0x0112] = 6
+    (tmp_path / 'rotated').mkdir()
+    path = tmp_path / 'rotated/a.jpg'
+    Image.fromarray(stored).save(path, exif=exif, quality=95)
+    with Image.open(path) as image:
+        return path, np.asarray(image)
+
+
+@pytest.mark.parametrize('upright', [False, True])
+def test_images_are_read_as_training_reads_them(rotated, tmp_path, upright):
+    path, stored = rotated
+    found = np.asarray(read_image(path, upright))
+    np.testing.assert_array_equal(found, np.rot90(stored, -1) if upright else stored)
+    color_type = 'color' if upright else 'color_ignore_orientation'
+    load = LoadImageFromFile(color_type=color_type, imdecode_backend='pillow')
+    loaded = load(dict(img_path=str(path)))['img']
+    np.testing.assert_array_equal(found, loaded[..., ::-1])
     Image.new('L', (4, 4), 7).save(tmp_path / 'gray.png')
-    assert read_image(tmp_path / 'gray.png').getpixel((0, 0)) == (7, 7, 7)
+    assert read_image(tmp_path / 'gray.png', upright).getpixel((0, 0)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize('upright', [False, True])
+def test_exif_orientation_of_label_maps(rotated, tmp_path, upright):
+    path, _ = rotated
+    generate(path.parent, tmp_path / 'out', upright=upright)
+    scores = LabelMapFolder(tmp_path / 'out').read('a').scores[0]
+    bright = np.zeros((4, 4), bool)
+    bright[:, 2:] = True
+    np.testing.assert_array_equal(scores > 128, bright if upright else np.rot90(bright))
 
 
 def test_folders_without_images_or_with_two_of_a_name_are_refused(images):

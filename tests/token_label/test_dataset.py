@@ -3,11 +3,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.datasets.transforms import PackInputs
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from volo.engine.failures import readable_errors
 from volo.errors import ConfigError, DataError, MissingLabelMapError
 from volo.token_label import (
     LabelMap,
@@ -149,19 +151,11 @@ def test_invalid_datasets_are_refused(folder):
         build(folder, missing='skip')
 
 
-def test_published_axes_transpose_the_crop_alone(folder):
-    labels = []
-    for published_axes in (False, True):
-        dataset = build(folder, published_axes=published_axes)
-        np.random.seed(0)
-        labels.append(dataset[0]['data_samples'].token_label)
-    right, published = (label.matrix for label in labels)
-    # Undo the flip, if there was one.
-    flip = np.diag([-1.0, 1.0, 1.0])
-    flip[0, 2] = 1
-    if right[0, 0] < 0:
-        right, published = right @ flip, published @ flip
-    np.testing.assert_allclose(published, right[[1, 0, 2]][:, [1, 0, 2]])
+def test_removed_options_are_one_clear_error(folder):
+    cfg = Config(dict(x=dict(type='TokenLabelDataset', published_axes=True)))
+    message = "x: TokenLabelDataset has no option 'published_axes'"
+    with pytest.raises(ConfigError, match=message), readable_errors(cfg):
+        build(folder, published_axes=True)
 
 
 def test_custom_pack_inputs_keeps_its_keys(folder):

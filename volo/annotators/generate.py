@@ -59,6 +59,7 @@ def generate_label_maps(
     k: int = 5,
     batch_size: int = 64,
     workers: int = 2,
+    upright: bool = False,
 ) -> Report:
     """Write a label map for every image of a folder that has none yet.
 
@@ -74,6 +75,8 @@ def generate_label_maps(
         k: Classes to keep for each cell.
         batch_size: Images per process and batch.
         workers: Loading processes per process.
+        upright: Rotate images as EXIF says. Must be as in the pipeline of the training,
+            see :func:`volo.annotators.images.read_image`.
 
     Raises:
         ConfigError: The annotator has fewer than k classes.
@@ -100,7 +103,7 @@ def generate_label_maps(
     counts: Counter[str] = Counter()
     share = missing[rank::world_size]
     loader = DataLoader(
-        Images([paths[key] for key in share], annotator.preprocess),
+        Images([paths[key] for key in share], annotator.preprocess, upright),
         batch_size=batch_size,
         num_workers=min(workers, len(share)),
         pin_memory=annotator.device.type == 'cuda',

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import mmcv
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from timm.data import ImageNetInfo
 from torch.utils.data import Dataset
 
@@ -24,30 +25,43 @@ class Images(Dataset):
     Args:
         paths: Image files.
         preprocess: The annotator's preprocessing.
+        upright: See :func:`read_image`.
     """
 
-    def __init__(self, paths: Sequence[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, paths: Sequence[str], preprocess: Preprocess, upright: bool = False
+    ) -> None:
         self.paths = paths
         self.preprocess = preprocess
+        self.upright = upright
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor]:
-        return index, self.preprocess(read_image(self.paths[index]))
+        return index, self.preprocess(read_image(self.paths[index], self.upright))
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Read an image as RGB, turned upright as EXIF says.
+def read_image(path: str | Path, upright: bool = False) -> Image.Image:
+    """Read an image as RGB, as mmcv's ``LoadImageFromFile`` does with Pillow.
+
+    Args:
+        path: Image file.
+        upright: Rotate the image as EXIF says, as pipelines with ``color_type='color'``
+            do. Those of ImageNet ignore EXIF: ``'color_ignore_orientation'``.
 
     Raises:
         DataError: The file cannot be read.
     """
+    color_type = 'color' if upright else 'color_ignore_orientation'
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             # Pillow warns about truncated EXIF data, which ImageNet has.
             warnings.simplefilter('ignore', UserWarning)
-            return ImageOps.exif_transpose(image).convert('RGB')
+            content = Path(path).read_bytes()
+            return Image.fromarray(
+                mmcv.imfrombytes(content, color_type, 'rgb', 'pillow')
+            )
     # Pillow raises SyntaxError for some broken PNGs.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = 'not an image' if 'cannot identify' in str(error) else str(error)

@@ -1,5 +1,6 @@
-"""Datasets and transforms that name the file at fault."""
+"""Datasets that name the file at fault, and their transforms."""
 
+from .augmentation import NormalizedErasing, TimmRandAugment
 from .checked import ChecksFiles
 from .classification import ImageFolder, ImageNetFolder
 from .segmentation import ADE20K, Cityscapes, SegmentationDataset
@@ -14,7 +15,9 @@ __all__ = [
     'ImageFolder',
     'ImageNetFolder',
     'InfiniteStreamSampler',
+    'NormalizedErasing',
     'SegmentationDataset',
     'StreamDataset',
     'StreamSampler',
+    'TimmRandAugment',
 ]

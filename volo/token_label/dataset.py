@@ -104,8 +104,6 @@ class TokenLabelDataset(SeededByPosition):
         missing: ``'error'``, or ``'label'`` to train an image without a map on its
             label alone.
         transposed: Maps are stored with rows and columns exchanged.
-        published_axes: Read the transposed crop of the map, as the authors' code does.
-            Only for reproducing their numbers: the targets then do not fit the images.
         lazy_init: Do not look for images and label maps yet.
 
     Raises:
@@ -119,7 +117,6 @@ class TokenLabelDataset(SeededByPosition):
         label_root: str,
         missing: str = 'error',
         transposed: bool = False,
-        published_axes: bool = False,
         lazy_init: bool = False,
     ) -> None:
         if missing not in ('error', 'label'):
@@ -131,11 +128,11 @@ class TokenLabelDataset(SeededByPosition):
         self._load = LoadTokenLabel(
             dataset.data_prefix['img_path'], missing == 'label', transposed
         )
-        self._add_to_pipeline(published_axes)
+        self._add_to_pipeline()
         if not lazy_init:
             self.full_init()
 
-    def _add_to_pipeline(self, published_axes: bool) -> None:
+    def _add_to_pipeline(self) -> None:
         pipeline = self.dataset.pipeline
         *transforms, pack = pipeline.transforms
         if not isinstance(pack, PackInputs):
@@ -144,8 +141,7 @@ class TokenLabelDataset(SeededByPosition):
                 f'{type(pack).__name__}'
             )
         pack.algorithm_keys = (*pack.algorithm_keys, TOKEN_LABEL_KEY)
-        tracked = track(transforms, published_axes)
-        pipeline.transforms = [StartGeometry(), *tracked, self._load, pack]
+        pipeline.transforms = [StartGeometry(), *track(transforms), self._load, pack]
 
     @property
     def metainfo(self) -> dict:

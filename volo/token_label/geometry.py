@@ -64,26 +64,23 @@ class Tracked(BaseTransform):
 
     Args:
         transform: The transform.
-        describe: Returns the matrix of its last call.
-        swap_axes: Record the matrix with x and y exchanged on both sides.
+        describe: Returns the matrix of its last call, or several.
     """
 
-    def __init__(
-        self, transform: BaseTransform, describe: Describe, swap_axes: bool = False
-    ) -> None:
+    def __init__(self, transform: BaseTransform, describe: Describe) -> None:
         self.inner = transform
         self.describe = describe
-        self.swap_axes = swap_axes
 
     def transform(self, results: dict) -> dict | None:
-        """Run the transform and append its matrix to the geometry."""
+        """Run the transform and append its matrices to the geometry."""
         geometry = results[GEOMETRY_KEY]
         height, width = results['img'].shape[:2]
         with _repeatable(self.inner):
             results = self.inner(results)
-            step = self.describe(self.inner, height, width)
-        if step is not None:
-            geometry.append(step[[1, 0, 2]][:, [1, 0, 2]] if self.swap_axes else step)
+            steps = self.describe(self.inner, height, width)
+        if steps is not None:
+            for step in np.reshape(steps, (-1, 3, 3)):
+                geometry.append(step)
         return results
 
     def __repr__(self) -> str:
@@ -105,35 +102,33 @@ def _repeatable(transform: BaseTransform) -> Iterator[None]:
         transform.__dict__.pop('_cache', None)
 
 
-def track(
-    transforms: Iterable[BaseTransform], published_axes: bool = False
-) -> list[BaseTransform]:
+def track(transforms: Iterable[BaseTransform]) -> list[BaseTransform]:
     """Wrap the transforms of a pipeline that move pixels.
 
     Transforms inside ``RandAugment``, ``AutoAugment``, ``RandomChoice``,
     ``RandomApply`` and ``Compose`` are wrapped in place. Your own transform takes part
     with the class attribute ``moves_pixels = False``, or with a method
-    ``describe_geometry(height, width)`` that returns the matrix of its last call, from
-    points of its output to points of its input of that height and width. Random draws
-    that both use belong in methods under mmcv's ``cache_randomness``.
+    ``describe_geometry(height, width)``. It returns the matrix of the last call, from
+    points of the output to points of the input of that height and width; several
+    matrices (n, 3, 3), in order; or None if no pixel moved. Random draws that both use
+    belong in methods under mmcv's ``cache_randomness``.
 
     Args:
         transforms: The transforms, in the order of the pipeline.
-        published_axes: Exchange x and y of every crop, as the authors' code does.
 
     Raises:
         ConfigError: A transform may move pixels and has no description.
     """
-    return [_track_one(transform, published_axes) for transform in transforms]
+    return [_track_one(transform) for transform in transforms]
 
 
-def _track_one(transform: BaseTransform, published_axes: bool) -> BaseTransform:
+def _track_one(transform: BaseTransform) -> BaseTransform:
     if isinstance(transform, CONTAINERS):
         parts = transform.transforms
         if isinstance(parts, Compose):
-            _track_one(parts, published_axes)
+            _track_one(parts)
         else:
-            transform.transforms = track(parts, published_axes)
+            transform.transforms = track(parts)
         return transform
     if isinstance(transform, IN_PLACE) or not getattr(transform, 'moves_pixels', True):
         return transform
@@ -141,8 +136,7 @@ def _track_one(transform: BaseTransform, published_axes: bool) -> BaseTransform:
         return Tracked(transform, _describe_geometry)
     for kind, describe in MOVES.items():
         if isinstance(transform, kind):
-            swap = published_axes and kind.__name__.endswith('Crop')
-            return Tracked(transform, describe, swap)
+            return Tracked(transform, describe)
     name = type(transform).__name__
     known = ', '.join(sorted(kind.__name__ for kind in MOVES))
     raise ConfigError(

@@ -14,8 +14,8 @@ from mmpretrain.datasets import transforms as mmpretrain_transforms
 
 from volo.errors import ConfigError
 
-#: From a transform, and the height and width of its input, to its matrix; None if no
-#: pixel moved.
+#: From a transform, and the height and width of its input, to its matrix (3, 3) or
+#: several (n, 3, 3), in order; None if no pixel moved.
 Describe = Callable[[BaseTransform, int, int], np.ndarray | None]
 
 
