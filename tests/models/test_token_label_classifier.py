@@ -14,14 +14,12 @@ from volo.token_label.targets import SoftTargets, ground_truth_targets
 
 def classifier(arch='tiny', num_classes=20, img_size=64, **options):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(
-            dict(
-                type='TokenLabelClassifier',
-                backbone=dict(type='VOLO', arch=arch, img_size=img_size),
-                head=dict(type='VOLOHead', arch=arch, num_classes=num_classes),
-                **options,
-            )
+        cfg = dict(
+            type='TokenLabelClassifier',
+            backbone=dict(type='VOLO', arch=arch, img_size=img_size),
+            head=dict(type='VOLOHead', num_classes=num_classes),
         )
+        return MODELS.build({**cfg, **options})
 
 
 def sample(label, num_classes=20, token_label=True, shape=(5, 18, 18), seed=0):
@@ -218,7 +216,7 @@ def test_label_maps_that_do_not_fit_are_named():
 
 
 def test_what_cannot_be_combined_is_refused():
-    with pytest.raises(ConfigError, match='MixToken is in their place'):
+    with pytest.raises(ConfigError, match='use MixToken instead'):
         classifier(train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         backbone = MODELS.build(dict(type='mmpretrain.ResNet', depth=18))
@@ -230,6 +228,11 @@ def test_what_cannot_be_combined_is_refused():
                     head=dict(type='VOLOHead', arch='tiny', num_classes=3),
                 )
             )
+
+
+def test_another_arch_in_the_head_is_refused():
+    with pytest.raises(ConfigError, match='backbone has arch tiny, the head d2'):
+        classifier(head=dict(type='VOLOHead', arch='d2', num_classes=3))
 
 
 def test_predicts_like_any_classifier():

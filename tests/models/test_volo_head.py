@@ -10,7 +10,8 @@ from mmpretrain.structures import DataSample
 
 from tests.synth_weights import synth_images, synth_state_dict
 from volo.checkpoints.layouts import convert_state_dict
-from volo.models import VOLOHead
+from volo.errors import ConfigError
+from volo.models import ARCHS, VOLOHead
 
 DATA = Path(__file__).parents[1] / 'data'
 
@@ -77,6 +78,34 @@ def test_losses_are_cross_entropies_of_class_token_and_tokens():
         losses = head.loss(feats, samples)
         torch.testing.assert_close(losses['loss_cls'], loss_cls)
         torch.testing.assert_close(losses['loss_token'], 0.25 * loss_token)
+
+
+def without_arch(**backbone):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return ImageClassifier(
+            backbone=dict(type='VOLO', **backbone),
+            head=dict(type='VOLOHead', num_classes=3),
+        )
+
+
+def test_a_head_without_arch_takes_the_backbones():
+    for arch in ('tiny', 'd2'):
+        with torch.device('meta'):
+            assert without_arch(arch=arch).head.arch == ARCHS[arch]
+    own = dict(depths=(1, 1, 1, 1), embed_dims=(32, 64), num_heads=(1, 2))
+    model = without_arch(arch=own)
+    assert model.head.cls_token.shape[-1] == 64
+    assert model(torch.rand(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_head_of_another_arch_names_both():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = ImageClassifier(
+            backbone=dict(type='VOLO', arch='tiny'),
+            head=dict(type='VOLOHead', arch='d2', num_classes=3),
+        )
+    with pytest.raises(ConfigError, match=r'has arch d2, .* another \(tiny, 160 chan'):
+        model(torch.rand(1, 3, 32, 32))
 
 
 def test_predictions_are_mmpretrains():

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from volo.errors import ConfigError, did_you_mean
+from volo.models.head_options import head_options, settle_head_options
 
 
 def load_config(
@@ -18,7 +19,8 @@ def load_config(
     """Read a config file and merge the options of the command line into it.
 
     ``data_root`` among the options replaces the data root of every dataset that
-    used the config's own ``data_root``.
+    used the config's own ``data_root``. Another ``model.backbone.arch`` changes the
+    options of the heads that follow from it.
 
     Args:
         path: The config file.
@@ -27,8 +29,9 @@ def load_config(
             ``work_dirs/<name of the config>``.
 
     Raises:
-        ConfigError: The file is missing or broken, or an option's first key is
-            neither in the config nor an argument of the Runner.
+        ConfigError: The file is missing or broken, an option's first key is
+            neither in the config nor an argument of the Runner, or a head does not
+            fit the backbone.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +61,14 @@ def load_config(
                 continue
             if place and node.get('data_root', '') == shared_root:
                 options[key] = options['data_root']
+    model = cfg.get('model') or {}
+    follows = {
+        key: value
+        for key, value in head_options(model).items()
+        if f'model.{key}' not in options
+    }
     cfg.merge_from_dict(options)
+    settle_head_options(cfg.get('model') or {}, follows)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
 

@@ -6,6 +6,7 @@ from .position_embedding import resize_pos_embed
 from .token_label_classifier import TokenLabelClassifier
 from .volo import VOLO
 from .volo_head import VOLOHead
+from .weights import load_weights
 
 __all__ = [
     'ARCHS',
@@ -13,6 +14,7 @@ __all__ = [
     'Arch',
     'TokenLabelClassifier',
     'VOLOHead',
+    'load_weights',
     'resize_pos_embed',
     'resolve_arch',
     'soft_cross_entropy',

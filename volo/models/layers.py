@@ -1,32 +1,32 @@
-"""The building blocks of VOLO. Activations are channels-last, (B, H, W, C)."""
+"""The layers of VOLO. Tokens are channels-last, (B, H, W, C)."""
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import nn
 
-from volo.ops import outlook_attention
+from volo.ops import is_exporting, outlook_attention
 
 
 class TokenLinear(nn.Linear):
-    """A linear layer that is a 1x1 convolution where that is faster: on a CPU.
+    """Linear layer, computed as a 1x1 convolution on a CPU.
 
-    PyTorch gives float32 products to MKL and convolutions to oneDNN, which is faster
-    on the CPU of docs/performance.md. Tokens are channels-last, so that neither form
-    copies them.
+    PyTorch computes float32 products with MKL and convolutions with oneDNN, which is
+    faster on the CPU of docs/performance.md. Neither form copies the channels-last
+    tokens.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        if x.ndim != 4 or x.device.type != 'cpu' or torch.compiler.is_exporting():
+        if x.ndim != 4 or x.device.type != 'cpu' or is_exporting():
             return super().forward(x)
-        # B H W C -> B C H W -> B H W C', without a copy.
+        # B H W C -> B C H W -> B H W C', all views.
         weight = self.weight[:, :, None, None]
         return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
 
 
 class Mlp(nn.Sequential):
-    """Two linear layers with a GELU between, on the last axis."""
+    """Two linear layers with a GELU between them, on the last axis."""
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class OutlookAttention(nn.Module):
         embed_dims: Channels C.
         num_heads: Number of heads.
         kernel_size: Window size K.
-        stride: Stride of the windows; the logits are computed from the input
-            averaged to that stride.
-        attn_drop_rate: Dropout of the attention weights.
+        stride: Stride of the windows. The logits are computed from the input, averaged
+            to that stride.
+        attn_drop_rate: Dropout probability of the attention weights.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class OutlookAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
-        # B H W C -> B C H W -> B C h w -> B h w C; odd sizes keep their last row.
+        # B H W C -> B C H W -> B C h w -> B h w C. ceil_mode keeps the last row and
+        # column of odd sizes.
         pooled = F.avg_pool2d(
             x.permute(0, 3, 1, 2), self.stride, self.stride, ceil_mode=True
         ).permute(0, 2, 3, 1)
@@ -83,12 +84,12 @@ class OutlookAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Global multi-head self-attention, ``qkv`` without bias.
+    """Multi-head self-attention over all tokens; ``qkv`` has no bias.
 
     Args:
         embed_dims: Channels C.
         num_heads: Number of heads.
-        attn_drop_rate: Dropout of the attention weights.
+        attn_drop_rate: Dropout probability of the attention weights.
     """
 
     def __init__(
@@ -133,7 +134,11 @@ class ClassAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map all tokens (B, N, C), the class token first, to its update (B, 1, C)."""
+        """Compute the class token's update (B, 1, C).
+
+        Args:
+            x: The class token, then all tokens, shape (B, N, C).
+        """
         batch, num_tokens, channels = x.shape
         kv = self.kv(x).reshape(batch, num_tokens, 2, self.num_heads, -1)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -143,7 +148,7 @@ class ClassAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: an attention, then an MLP.
+    """Residual block with pre-normalization: an attention, then an MLP.
 
     With :class:`OutlookAttention` it is the paper's Outlooker, with
     :class:`SelfAttention` a transformer block.
@@ -151,8 +156,8 @@ class Block(nn.Module):
     Args:
         attn: The attention, (B, H, W, C) to (B, H, W, C).
         embed_dims: Channels C.
-        mlp_ratio: Hidden over input width of the MLP.
-        drop_path_rate: Probability to skip a branch in training.
+        mlp_ratio: Hidden width of the MLP, as a multiple of C.
+        drop_path_rate: Probability to skip each of the two in training.
     """
 
     def __init__(
@@ -176,12 +181,12 @@ class Block(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """Class-attention block: only the class token is updated.
+    """Class-attention block, which updates only the class token.
 
     Args:
         embed_dims: Channels C.
         num_heads: Number of heads.
-        mlp_ratio: Hidden over input width of the MLP.
+        mlp_ratio: Hidden width of the MLP, as a multiple of C.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: float) -> None:
@@ -199,7 +204,7 @@ class ClassBlock(nn.Module):
 
 
 def init_linear_weights(module: nn.Module) -> None:
-    """Initialize the linear layers below ``module`` as the authors do."""
+    """Initialize the linear layers in ``module`` as the authors do."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -208,11 +213,11 @@ def init_linear_weights(module: nn.Module) -> None:
 
 
 class Downsample(nn.Module):
-    """From the outlookers' grid to half of it, with more channels.
+    """Convolution from the outlookers' grid to half its rows and columns.
 
     Args:
-        in_channels: Channels before.
-        out_channels: Channels after.
+        in_channels: Channels of the outlooker stage.
+        out_channels: Channels of the transformer stages.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -220,5 +225,5 @@ class Downsample(nn.Module):
         self.proj = nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels)."""
+        """Map (B, H, W, in_channels) to (B, H / 2, W / 2, out_channels)."""
         return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -1,19 +1,20 @@
-"""Cross-entropy against targets that are a constant but for a few classes."""
+"""Cross-entropy against targets that are constant except for a few classes."""
+
+from typing import Any
 
 import torch
-from torch.autograd.function import FunctionCtx
 
 from volo.token_label.targets import SoftTargets
 
-# Rows that are converted and exponentiated at a time: 2 MB of 1000 classes.
+# Rows processed at a time: 2 MB for 1000 classes.
 _ROWS = 512
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: SoftTargets) -> torch.Tensor:
-    """Compute ``-sum over c of t_c * log_softmax(logits)_c`` without making t.
+    """Compute ``-sum over c of t_c * log_softmax(logits)_c`` from sparse targets.
 
-    In float32, whatever the logits are, and with no temporary of their size; the
-    gradient is the only one. With W the sum of a target's weights and b its constant,
+    It is computed in float32 for all dtypes. The only temporary of the size of the
+    logits is the gradient. With W the sum of a target's weights and b its constant,
 
         loss = (C b + W) logsumexp(z) - b sum over c of z_c - sum over k of w_k z_k
         gradient = (C b + W) softmax(z) - t
@@ -38,7 +39,7 @@ def soft_cross_entropy(logits: torch.Tensor, targets: SoftTargets) -> torch.Tens
 class _SoftCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         logits: torch.Tensor,
         background: torch.Tensor,
         classes: torch.Tensor,
@@ -58,9 +59,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
         return losses
 
     @staticmethod
-    def backward(
-        ctx: FunctionCtx, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         logits, background, classes, weights, total = ctx.saved_tensors
         scale, shift = (grad * total)[:, None], (grad * background)[:, None]
         gradient = torch.empty_like(logits)
@@ -74,6 +73,6 @@ class _SoftCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(logits: torch.Tensor) -> list[slice]:
-    # A compiler fuses what the loop keeps small, and would unroll the loop.
+    # A compiler needs no chunks, because it fuses the operations; it would unroll them.
     step = max(1, len(logits)) if torch.compiler.is_compiling() else _ROWS
     return [slice(start, start + step) for start in range(0, len(logits), step)]

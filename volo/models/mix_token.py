@@ -1,23 +1,23 @@
-"""MixToken: a box of every sample's tokens comes from another sample.
+"""MixToken (arXiv 2104.10858, section 3.2): CutMix on the tokens after the stem.
 
-Token Labeling, arXiv 2104.10858, section 3.2: CutMix after the stem, so that no token
-shows two images.
+A box of every sample's tokens comes from another sample. Mixed after the stem, no token
+covers pixels of two images.
 """
 
 import numpy as np
 import torch
 
 
-@torch.compiler.disable  # A graph would hold the first draw for good.
+@torch.compiler.disable  # A graph would keep the first box as a constant.
 def draw_mix_mask(grid: tuple[int, int], alpha: float = 1.0) -> torch.Tensor:
-    """Draw which tokens are taken from the other sample: a box, one for a batch.
+    """Draw the box of tokens to take from the other sample, one box for a batch.
 
-    Its area is about a fraction 1 - lam of the grid, lam ~ Beta(alpha, alpha); a
-    center near the edge cuts it smaller.
+    Its area is about a fraction 1 - lam of the grid, with lam ~ Beta(alpha, alpha). It
+    is smaller if its center is near an edge, which cuts it off.
 
     Args:
         grid: Rows and columns of tokens.
-        alpha: Of the Beta distribution.
+        alpha: Parameter of the Beta distribution.
 
     Returns:
         Boolean mask of shape ``grid``.
@@ -33,11 +33,14 @@ def draw_mix_mask(grid: tuple[int, int], alpha: float = 1.0) -> torch.Tensor:
 
 
 def mix_tokens(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Take the tokens under the mask from the sample at the same place from the end.
+    """Replace the tokens under the mask by those of the batch in reverse order.
 
     Args:
         tokens: Shape (B, H, W, C).
-        mask: Shape (R, S) with H and W multiples of R and S.
+        mask: Shape (R, S); H is a multiple of R, and W of S.
+
+    Returns:
+        Shape (B, H, W, C).
     """
     rows, columns = (
         size // part for size, part in zip(tokens.shape[1:3], mask.shape, strict=True)

@@ -1,4 +1,7 @@
-"""The convolutional stem: an image in, tokens of stride 8 out."""
+"""The convolutional stem, from images to tokens of stride 8."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,27 +13,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def convolve_and_normalize(
     x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module
 ) -> torch.Tensor:
-    """Apply a convolution without bias and its norm: in evaluation in one pass.
+    """Apply a convolution without bias and its norm, in evaluation in one pass.
 
-    A batch norm in evaluation is a factor and a bias for each channel. They go into
-    the convolution's weights, anew in every call: that is a few thousand numbers, and
-    there is no second copy of the weights to keep in step.
+    In evaluation, a batch norm is a factor and a bias for each channel. They are
+    folded into the convolution's weights in every call: a few thousand numbers, and no
+    second copy of the weights that could go out of date.
 
     Args:
         x: Shape (B, in_channels, H, W).
         conv: The convolution.
-        norm: What follows it.
+        norm: The norm after it, of any class.
 
     Returns:
         Shape (B, out_channels, H', W').
     """
-    folds = isinstance(norm, _BatchNorm) and norm.affine and norm.track_running_stats
-    if norm.training or not folds:
-        return norm(conv(x))
-    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight = conv.weight * factor[:, None, None, None]
-    bias = norm.bias - norm.running_mean * factor
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+    if not norm.training and isinstance(norm, _BatchNorm) and norm.affine:
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is not None and variance is not None:
+            factor = norm.weight * torch.rsqrt(variance + norm.eps)
+            weight = conv.weight * factor[:, None, None, None]
+            bias = norm.bias - mean * factor
+            return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+    return norm(conv(x))
 
 
 class Stem(nn.Module):
@@ -66,10 +70,10 @@ class Stem(nn.Module):
         self.proj = nn.Conv2d(stem_channels, embed_dims, kernel_size=4, stride=4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map an image (B, in_channels, H, W) to tokens (B, H/8, W/8, C)."""
-        # Faster convolutions, and tokens that the blocks need not copy.
+        """Map images (B, in_channels, H, W) to tokens (B, H / 8, W / 8, C)."""
+        # Makes convolutions faster, and the tokens contiguous.
         x = x.contiguous(memory_format=torch.channels_last)
-        layers = iter(self.conv)
+        layers: Iterator[Any] = iter(self.conv)
         for conv, norm, act in zip(layers, layers, layers, strict=True):
             x = act(convolve_and_normalize(x, conv, norm))
         return self.proj(x).permute(0, 2, 3, 1)

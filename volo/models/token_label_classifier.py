@@ -1,4 +1,6 @@
-"""VOLO's own training: token labels, MixToken and two losses."""
+"""Training with token labels and MixToken (arXiv 2104.10858), as VOLO's authors do."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,24 +30,25 @@ from .volo_head import VOLOHead
 class TokenLabelClassifier(ImageClassifier):
     """Classifier that trains every token of VOLO on its own target.
 
-    The targets come from label maps (:class:`volo.token_label.TokenLabelDataset`). A
-    sample without one, and so any of mmpretrain's datasets, trains the class token
-    and every token on the smoothed label. MixToken works with both. The head's
-    ``loss`` is not used. Prediction is mmpretrain's.
+    The targets come from label maps (:class:`volo.token_label.TokenLabelDataset`).
+    Without a label map, as in all of mmpretrain's datasets, the smoothed label is the
+    target of the class token and of every token. MixToken works in both cases. The
+    head's ``loss`` is not used. Prediction is mmpretrain's.
 
     Args:
-        backbone: ``VOLO``.
-        head: ``VOLOHead``.
-        mix_token_alpha: lam ~ Beta(alpha, alpha) is the part of a sample that MixToken
-            keeps; 0 for no MixToken.
-        label_smooth_val: Smoothing of labels and of label maps' targets.
+        backbone: ``VOLO``, or its config.
+        head: ``VOLOHead``, or its config.
+        mix_token_alpha: MixToken keeps a share lam ~ Beta(alpha, alpha) of each
+            sample; 0 turns it off.
+        label_smooth_val: Label smoothing, also of the targets from label maps.
         ground_truth: Mix the class token's targets with the label, the published
             variant for fine-tuning.
-        kwargs: ``neck``, ``data_preprocessor`` and the rest of mmpretrain's
+        kwargs: ``neck``, ``data_preprocessor`` and the other arguments of mmpretrain's
             ``ImageClassifier``.
 
     Raises:
-        ConfigError: Another backbone or head, or mixup or cutmix in ``train_cfg``.
+        ConfigError: The backbone or the head is of another class, their ``arch``
+            differs, or ``train_cfg`` has mixup or cutmix.
     """
 
     def __init__(
@@ -55,18 +58,23 @@ class TokenLabelClassifier(ImageClassifier):
         mix_token_alpha: float = 1.0,
         label_smooth_val: float = 0.1,
         ground_truth: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, head=head, **kwargs)
         if not isinstance(self.backbone, VOLO) or not isinstance(self.head, VOLOHead):
             raise ConfigError(
-                'TokenLabelClassifier is made of VOLO and VOLOHead, got '
-                f'{type(self.backbone).__name__} and {type(self.head).__name__}'
+                'TokenLabelClassifier takes the backbone VOLO and the head VOLOHead, '
+                f'got {type(self.backbone).__name__} and {type(self.head).__name__}'
+            )
+        if not self.with_neck and self.head.arch != self.backbone.arch:
+            raise ConfigError(
+                f'the backbone has arch {self.backbone.arch}, the head '
+                f'{self.head.arch}: remove arch from the head'
             )
         if getattr(self.data_preprocessor, 'batch_augments', None):
             raise ConfigError(
-                'train_cfg.augments mixes images, which token labels do not follow: '
-                'MixToken is in their place (mix_token_alpha)'
+                'train_cfg.augments mixes images, but token labels cannot follow: '
+                'use MixToken instead (mix_token_alpha) and remove augments'
             )
         self.mix_token_alpha = mix_token_alpha
         self.label_smooth_val = label_smooth_val
@@ -78,9 +86,10 @@ class TokenLabelClassifier(ImageClassifier):
         """Compute ``loss_cls`` and ``loss_token`` of images (B, 3, H, W).
 
         Raises:
-            DataError: Label maps do not fit each other or the classes.
+            DataError: Label maps differ in shape, or name classes beyond the head's.
         """
-        grid = tuple(-(-side // PATCH_SIZE) for side in inputs.shape[-2:])
+        height, width = inputs.shape[-2:]
+        grid = (-(-height // PATCH_SIZE), -(-width // PATCH_SIZE))
         cls_targets, token_targets = self.make_targets(data_samples, inputs, grid)
         mask = torch.zeros(grid, dtype=torch.bool)
         if self.mix_token_alpha > 0:
@@ -94,16 +103,20 @@ class TokenLabelClassifier(ImageClassifier):
         token_targets: SoftTargets,
         mask: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Compute the losses with given targets and MixToken's choice.
+        """Compute the losses from targets and the mask of MixToken.
 
         Args:
             inputs: Images (B, 3, H, W).
-            cls_targets: Of the class token, shape (B,), as if nothing were mixed.
-            token_targets: Of the tokens, shape (B, N), as if nothing were mixed.
-            mask: From :func:`volo.models.mix_token.draw_mix_mask`.
+            cls_targets: Of the class token, before mixing, shape (B,).
+            token_targets: Of the tokens, before mixing, shape (B, N).
+            mask: Mask of :func:`volo.models.mix_token.draw_mix_mask`.
+
+        Returns:
+            ``loss_cls`` and ``loss_token``, weighted; the loss is their sum.
         """
         tokens = mix_tokens(self.backbone.embed(inputs), mask)
-        feats = self.backbone.forward_tokens(tokens, tuple(inputs.shape[-2:]))
+        height, width = inputs.shape[-2:]
+        feats = self.backbone.forward_tokens(tokens, (height, width))
         if self.with_neck:
             feats = self.neck(feats)
         kept = 1 - mask.float().mean()
@@ -115,7 +128,7 @@ class TokenLabelClassifier(ImageClassifier):
             ),
         )
 
-    @torch.compiler.disable  # Python and numpy, with other numbers in every batch.
+    @torch.compiler.disable  # Python and numpy, with new numbers in every batch.
     @torch.no_grad()
     def make_targets(
         self,
@@ -126,8 +139,8 @@ class TokenLabelClassifier(ImageClassifier):
         """Make the targets of a batch.
 
         Args:
-            data_samples: With ``gt_label`` and, where there is a map, ``token_label``.
-            inputs: The images, for their size and device.
+            data_samples: With ``gt_label``, and ``token_label`` if there is a map.
+            inputs: The images; their size and device count.
             grid: Rows and columns of tokens.
 
         Returns:
@@ -147,7 +160,7 @@ class TokenLabelClassifier(ImageClassifier):
                 torch.as_tensor(part).to(inputs.device, non_blocking=True)
                 for part in (maps.scores, maps.classes)
             )
-            # The tokens cover the image as it is padded, to multiples of 16.
+            # The tokens cover the padded image, whose sides are multiples of 16.
             height, width = inputs.shape[-2:]
             padded = np.diag(
                 [grid[1] * PATCH_SIZE / width, grid[0] * PATCH_SIZE / height, 1]
@@ -178,9 +191,14 @@ class TokenLabelClassifier(ImageClassifier):
 def stack_label_maps(data_samples: list[DataSample], num_classes: int) -> TokenLabel:
     """Stack the label maps of samples that have one.
 
+    Args:
+        data_samples: Each with ``token_label``.
+        num_classes: Number of classes of the head.
+
     Returns:
-        Shapes (B, k, h, w), (B, 3, 3) and (B, n, 3, 3), for as many frames as the
-        sample with the most has; where there are fewer, the image itself is one.
+        ``scores`` and ``classes`` (B, k, h, w), ``matrix`` (B, 3, 3) and ``frames``
+        (B, n, 3, 3), n the most frames of a sample. Samples with fewer are filled up
+        with the frame of the image itself.
 
     Raises:
         DataError: Their shapes differ, or a class is not one of the head's.
@@ -191,12 +209,13 @@ def stack_label_maps(data_samples: list[DataSample], num_classes: int) -> TokenL
         if label.scores.shape != labels[0].scores.shape:
             raise DataError(
                 f'the label map of {name} has shape {label.scores.shape} (k, h, w), '
-                f'another one {labels[0].scores.shape}: make them all alike'
+                f'another one {labels[0].scores.shape}: give all the same shape'
             )
         if label.classes.max() >= num_classes:
             raise DataError(
                 f'the label map of {name} has class {label.classes.max()}, but the '
-                f"head's num_classes is {num_classes}"
+                f"head's num_classes is {num_classes}: set it to the number of "
+                'classes of the label maps'
             )
     most = max(len(label.frames) for label in labels)
     frames = np.tile(np.eye(3), (len(labels), most, 1, 1))

@@ -1,18 +1,19 @@
 """The VOLO backbone (Vision Outlooker, arXiv 2106.13112)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from volo.errors import CheckpointError, ConfigError
 
-from .archs import PATCH_SIZE, Arch, resolve_arch
+from .archs import PATCH_SIZE, backbone_arch, check_out_indices, resolve_arch
 from .layers import (
     Block,
     Downsample,
@@ -24,46 +25,44 @@ from .position_embedding import resize_pos_embed
 from .stem import Stem
 from .weights import compare, load_weights
 
-#: What batch norms count; older files lack it.
-BATCH_COUNTER = 'num_batches_tracked'
-
 
 @MODELS.register_module()
 class VOLO(BaseModule):
     """VOLO backbone: stem, position embedding and four stages.
 
-    It is registered in mmengine's root registry: mmsegmentation and mmpretrain
-    both find it there after ``import volo``.
+    It is registered in mmengine's root registry, where both mmsegmentation and
+    mmpretrain find it after ``import volo``.
 
-    Images of any height and width are taken: they are padded with zeros, right
-    and below, to a multiple of 16, and the maps are cropped again. The position
-    embedding is resampled when the grid is not the one it was made for, both on
-    the fly and when a checkpoint of another size is loaded.
+    Images may have any height and width. They are padded with zeros, right and below,
+    to a multiple of 16, and the maps are cropped accordingly. The position embedding
+    is resampled to the grid of the image, in the forward pass and when a checkpoint
+    of another image size is loaded.
 
-    Stochastic depth follows the authors' code, which does not reach the
-    outlookers: transformer block ``i``, counting the outlookers, skips with
+    Stochastic depth follows the authors' code, where it does not reach the
+    outlookers: transformer block ``i``, counting the outlookers, is skipped with
     probability ``drop_path_rate * i / (number of blocks - 1)``.
 
     Args:
         arch: Name in :data:`volo.models.ARCHS` (``'d1'`` to ``'d5'``, ``'tiny'``),
             or a dict of the fields of :class:`volo.models.Arch`.
-        img_size: Height and width of the training images in pixels, which
-            size the position embedding.
+        img_size: Height and width of the training images in pixels. They set the size
+            of the position embedding.
         in_channels: Channels of the image.
         out_indices: Stages (0 to 3) whose outputs are returned. Their strides
             are 8, 16, 16 and 16.
-        drop_rate: Dropout after the position embedding.
-        attn_drop_rate: Dropout of the attention weights in all blocks.
-        drop_path_rate: Stochastic depth of the last block.
+        drop_rate: Dropout probability after the position embedding.
+        attn_drop_rate: Dropout probability of the attention weights in all blocks.
+        drop_path_rate: Probability to skip the last block in training.
         norm_cfg: Normalization in the stem; ``SyncBN`` for small batches.
         norm_eval: Keep the stem's batch norms in evaluation mode when training.
-        frozen_stages: Parts that are not trained: -1 none, 0 the stem, k the stem
-            and the first k stages (stage 2 brings the position embedding along).
-        with_cp: Trade compute for memory: recompute each block's activations in
-            the backward pass.
-        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` takes weights of
-            the authors, of timm or of this project, strictly, whatever image
-            size they were trained at.
+        frozen_stages: Parts that are not trained: -1 for none, 0 for the stem, k for
+            the stem and the first k stages. From 2 on, ``downsample`` and
+            ``pos_embed`` are among them.
+        with_cp: Save memory at the cost of time: compute each block's activations
+            again in the backward pass.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights of the
+            authors, of timm or of this project, strictly. They may have been trained
+            at another image size.
 
     Raises:
         ConfigError: An argument is outside its range.
@@ -85,9 +84,10 @@ class VOLO(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch: Arch = resolve_arch(arch)
+        self.arch = resolve_arch(arch)
+        backbone_arch.set(self.arch)
         self.num_stages = len(self.arch.depths)
-        self.out_indices = self._check_out_indices(out_indices)
+        self.out_indices = check_out_indices(out_indices)
         if not -1 <= frozen_stages <= self.num_stages:
             raise ConfigError(
                 f'frozen_stages is -1 to {self.num_stages}, got {frozen_stages}'
@@ -115,17 +115,8 @@ class VOLO(BaseModule):
 
         init_linear_weights(self)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        self._register_load_state_dict_pre_hook(self._before_load)
+        self.register_load_state_dict_pre_hook(_fit_weights)
         self._freeze_stages()
-
-    def _check_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-        allowed = range(-self.num_stages, self.num_stages)
-        if not indices or any(index not in allowed for index in indices):
-            raise ConfigError(
-                f'out_indices names stages 0 to {self.num_stages - 1}, got {indices}'
-            )
-        return tuple(index % self.num_stages for index in indices)
 
     def _make_stages(
         self, attn_drop_rate: float, drop_path_rate: float
@@ -159,13 +150,14 @@ class VOLO(BaseModule):
             One map for each of ``out_indices``, shape (B, C, ceil(H / s), ceil(W / s))
             with s = 8 for stage 0 and 16 for the others, channels-last in memory.
         """
-        return self.forward_tokens(self.embed(x), tuple(x.shape[-2:]))
+        height, width = x.shape[-2:]
+        return self.forward_tokens(self.embed(x), (height, width))
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """Pad images (B, in_channels, H, W) and embed them with the stem.
+        """Pad images (B, in_channels, H, W) and compute the stem's tokens.
 
         Returns:
-            Tokens of stride 8, shape (B, H/8, W/8, C) of the padded image.
+            Tokens of stride 8, shape (B, H / 8, W / 8, C) of the padded images.
         """
         height, width = x.shape[-2:]
         return self.stem(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
@@ -173,21 +165,24 @@ class VOLO(BaseModule):
     def forward_tokens(
         self, x: torch.Tensor, img_size: tuple[int, int]
     ) -> tuple[torch.Tensor, ...]:
-        """Continue from the stem's tokens: the place to mix them, as MixToken does.
+        """Compute the feature maps of ``out_indices`` from the stem's tokens.
+
+        MixToken mixes the tokens between :meth:`embed` and this method.
 
         Args:
-            x: From :meth:`embed`.
-            img_size: Height and width of the image before it was padded.
+            x: Tokens of :meth:`embed`.
+            img_size: Height and width of the images before padding, in pixels.
 
         Returns:
-            As :meth:`forward`.
+            The maps of :meth:`forward`.
         """
         outputs = {}
         for index, blocks in enumerate(self.stages):
             if index == 1:
                 x = self.downsample(x)
-                x = self.pos_drop(x + resize_pos_embed(self.pos_embed, x.shape[1:3]))
-            for block in blocks:
+                grid = (x.shape[1], x.shape[2])
+                x = self.pos_drop(x + resize_pos_embed(self.pos_embed, grid))
+            for block in blocks.children():
                 if self.with_cp and x.requires_grad:
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
@@ -195,24 +190,24 @@ class VOLO(BaseModule):
             if index in self.out_indices:
                 stride = PATCH_SIZE if index else PATCH_SIZE // 2
                 rows, columns = (-(-side // stride) for side in img_size)
-                # B H W C -> B C H W without a copy: channels-last in memory.
+                # B H W C -> B C H W, a view, channels-last in memory.
                 outputs[index] = x[:, :rows, :columns].permute(0, 3, 1, 2)
         return tuple(outputs[index] for index in self.out_indices)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Tell in which layer a parameter is, for layer-wise learning rates.
+        """Return the layer of a parameter, for layer-wise learning rates.
 
-        The stem is layer 0, every block of the four stages is a layer of its own,
-        and what follows the backbone is the last. ``downsample`` and ``pos_embed``
-        belong to the first block of stage 1, whose input they make.
+        The stem is layer 0, every block of the four stages is a layer of its own, and
+        everything after the backbone is the last. ``downsample`` and ``pos_embed``
+        compute the input of stage 1 and belong to its first block.
 
         Args:
             param_name: Name of the parameter in the whole model.
-            prefix: Of the backbone's parameters in the model.
+            prefix: Prefix of the backbone's parameters in the model.
 
         Returns:
-            The layer and the number of layers, as mmpretrain's
-            ``LearningRateDecayOptimWrapperConstructor`` asks for them.
+            The layer and the number of layers, for mmpretrain's
+            ``LearningRateDecayOptimWrapperConstructor``.
         """
         num_layers = sum(self.arch.depths) + 2
         if not param_name.startswith(prefix):
@@ -224,12 +219,12 @@ class VOLO(BaseModule):
         return 1 + sum(self.arch.depths[:stage]) + block, num_layers
 
     def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` names, if it does.
+        """Load the weights of ``init_cfg``, if it names any.
 
         Raises:
             CheckpointError: The file is missing, broken, unsafe or of another arch,
-                or it cannot be fetched.
-            ConfigError: ``prefix`` names another part than the backbone.
+                or it cannot be downloaded.
+            ConfigError: ``prefix`` of ``init_cfg`` is not the backbone's.
         """
         cfg = self.init_cfg
         if not isinstance(cfg, dict) or cfg.get('type') != 'Pretrained':
@@ -241,10 +236,10 @@ class VOLO(BaseModule):
                 'leave prefix out, the layout of the file is recognized'
             )
         load_weights(self, cfg['checkpoint'], use_ema=cfg.get('use_ema', False))
-        self._is_init = True
+        self.is_init = True
 
     def train(self, mode: bool = True) -> 'VOLO':
-        """Set the mode, keeping frozen parts and, on request, norms in evaluation."""
+        """Set the mode, which frozen parts, and norms with ``norm_eval``, ignore."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -264,38 +259,37 @@ class VOLO(BaseModule):
             module.eval()
             module.requires_grad_(False)
 
-    def _before_load(
-        self,
-        state_dict: dict[str, torch.Tensor],
-        prefix: str,
-        local_metadata: dict,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Resample the position embedding, and refuse another arch's weights.
 
-        mmengine's loader carries on with what fits and logs the rest; a backbone
-        that is half random must not get as far as that. ``strict=False`` given to
-        torch itself keeps torch's meaning.
-        """
-        name = f'{prefix}pos_embed'
-        if name in state_dict and state_dict[name].ndim == 4:
-            state_dict[name] = resize_pos_embed(
-                state_dict[name], self.pos_embed.shape[1:3]
-            )
-        if not strict:
-            return
-        own = {prefix + key: value for key, value in self.state_dict().items()}
-        # A bare backbone has no prefix: its parts tell its tensors from a head's.
-        parts = tuple({prefix + key[len(prefix) :].split('.')[0] for key in own})
-        theirs = {k: value for k, value in state_dict.items() if k.startswith(parts)}
-        counters = {k for k in own.keys() - theirs.keys() if k.endswith(BATCH_COUNTER)}
-        mismatch = compare(own, theirs, ignore=counters)
-        if mismatch:
-            raise CheckpointError(
-                f'the weights do not belong to this VOLO ({self.arch}), of {len(own)} '
-                f'tensors: {mismatch}. Choose the arch that the weights were trained '
-                'with'
-            )
+def _fit_weights(
+    backbone: VOLO, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any
+) -> None:
+    """Resample the position embedding, and refuse weights of another arch.
+
+    A hook that runs before weights are loaded. mmengine's loader would load the
+    tensors that fit, leave the others random and only log it. ``strict=False`` makes
+    no difference: neither mmengine nor torch tells a hook.
+
+    Args:
+        backbone: The module to load into.
+        state_dict: The weights of the whole model.
+        prefix: Prefix of the backbone's weights.
+
+    Raises:
+        CheckpointError: Weights are missing, left over or of another shape.
+    """
+    name = f'{prefix}pos_embed'
+    if name in state_dict and state_dict[name].ndim == 4:
+        rows, columns = backbone.pos_embed.shape[1:3]
+        state_dict[name] = resize_pos_embed(state_dict[name], (rows, columns))
+    own = {prefix + key: value for key, value in backbone.state_dict().items()}
+    # Without a prefix, only the names of its parts tell its tensors from others.
+    parts = tuple({prefix + key[len(prefix) :].split('.')[0] for key in own})
+    theirs = {k: value for k, value in state_dict.items() if k.startswith(parts)}
+    # Older files lack this buffer of batch norms.
+    counters = {k for k in own if k.endswith('num_batches_tracked')} - theirs.keys()
+    mismatch = compare(own, theirs, ignore=counters)
+    if mismatch:
+        raise CheckpointError(
+            f'the weights do not belong to this VOLO ({backbone.arch}), of {len(own)} '
+            f'tensors: {mismatch}. Choose the arch that the weights were trained with'
+        )

@@ -1,31 +1,36 @@
 """VOLO's classification head: class attention and two linear classifiers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from volo.errors import ConfigError
 from volo.token_label.targets import SoftTargets
 
-from .archs import resolve_arch
+from .archs import ARCHS, backbone_arch, resolve_arch
 from .layers import ClassBlock, init_linear_weights
 from .losses import soft_cross_entropy
 
-#: Class-attention blocks of every published arch.
-NUM_CLASS_BLOCKS = 2
+_NUM_CLASS_BLOCKS = 2
 
 
 @MODELS.register_module()
 class VOLOHead(ClsHead):
     """Class token, two class-attention blocks, class head and per-token head.
 
-    In training, the class token and every token are classified: with plain labels
-    the (smoothed) label is the target of both. In prediction the logits are the
-    class logits plus half the maximum over tokens of the token logits.
+    In training, the class token and every token are classified. With plain labels the
+    (smoothed) label is the target of both. In prediction, the logits are the class
+    logits plus half the maximum of the token logits over all tokens.
 
     Args:
-        arch: As in :class:`volo.models.VOLO`, which it must match.
+        arch: The ``arch`` of the backbone. Default: that of the :class:`VOLO` that was
+            built last, which is the backbone, because OpenMMLab's models build their
+            backbone before their head; ``'d1'`` if there is none.
         num_classes: Number of classes.
         dense_weight: Weight of the token loss.
         cls_weight: Weight of the class loss.
@@ -36,7 +41,7 @@ class VOLOHead(ClsHead):
 
     def __init__(
         self,
-        arch: str | dict = 'd1',
+        arch: str | Mapping[str, Any] | None = None,
         num_classes: int = 1000,
         dense_weight: float = 0.5,
         cls_weight: float = 1.0,
@@ -46,15 +51,15 @@ class VOLOHead(ClsHead):
         super().__init__(
             loss=loss or dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg
         )
-        arch = resolve_arch(arch)
-        embed_dims, num_heads = arch.embed_dims[-1], arch.num_heads[-1]
+        self.arch = backbone_arch.get() if arch is None else resolve_arch(arch)
+        embed_dims, num_heads = self.arch.embed_dims[-1], self.arch.num_heads[-1]
         self.num_classes = num_classes
         self.dense_weight = dense_weight
         self.cls_weight = cls_weight
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.blocks = nn.ModuleList(
-            ClassBlock(embed_dims, num_heads, arch.mlp_ratio)
-            for _ in range(NUM_CLASS_BLOCKS)
+            ClassBlock(embed_dims, num_heads, self.arch.mlp_ratio)
+            for _ in range(_NUM_CLASS_BLOCKS)
         )
         self.norm = nn.LayerNorm(embed_dims)
         self.fc = nn.Linear(embed_dims, num_classes)
@@ -63,7 +68,19 @@ class VOLOHead(ClsHead):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def pre_logits(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return the normalized tokens (B, 1 + H * W, C), the class token first."""
+        """Return the normalized tokens (B, 1 + H * W, C), the class token first.
+
+        Raises:
+            ConfigError: The maps have another number of channels than ``arch``.
+        """
+        channels = feats[-1].shape[1]
+        if channels != self.arch.embed_dims[-1]:
+            names = [n for n, arch in ARCHS.items() if arch.embed_dims[-1] == channels]
+            raise ConfigError(
+                f'VOLOHead has arch {self.arch}, but the backbone is another '
+                f'({" or ".join(names) or "none of the table"}, {channels} channels): '
+                'remove arch from the head, or set it to the arch of the backbone'
+            )
         tokens = feats[-1].flatten(2).transpose(1, 2)  # B C H W -> B N C
         cls_token = self.cls_token.expand(tokens.shape[0], -1, -1)
         for block in self.blocks:
@@ -76,7 +93,7 @@ class VOLOHead(ClsHead):
         """Classify the class token and every token.
 
         Args:
-            feats: The backbone's maps; the last, (B, C, H, W), is used.
+            feats: Maps of the backbone; only the last, (B, C, H, W), is used.
 
         Returns:
             Class logits (B, num_classes) and token logits (B, H * W, num_classes),
@@ -94,18 +111,18 @@ class VOLOHead(ClsHead):
         self,
         feats: tuple[torch.Tensor, ...],
         data_samples: list[DataSample],
-        **kwargs,
+        **kwargs: Any,
     ) -> dict[str, torch.Tensor]:
         """Compute the class loss and the token loss from plain or soft labels.
 
         Args:
-            feats: The backbone's maps.
-            data_samples: With ``gt_score`` (num_classes,), for instance from a
-                batch augmentation, or ``gt_label``.
-            kwargs: Passed on to the loss module.
+            feats: Maps of the backbone.
+            data_samples: With ``gt_label``, or with ``gt_score`` (num_classes,), for
+                instance from a batch augmentation.
+            kwargs: Passed to the loss module.
 
         Returns:
-            ``loss_cls`` and ``loss_token``, weighted, to be added up.
+            ``loss_cls`` and ``loss_token``, weighted; the loss is their sum.
         """
         if 'gt_score' in data_samples[0]:
             target = torch.stack([sample.gt_score for sample in data_samples])
@@ -127,15 +144,15 @@ class VOLOHead(ClsHead):
         cls_targets: SoftTargets,
         token_targets: SoftTargets,
     ) -> dict[str, torch.Tensor]:
-        """Compute the cross-entropies against a target for every token.
+        """Compute the cross-entropies against soft targets.
 
         Args:
-            feats: The backbone's maps.
+            feats: Maps of the backbone.
             cls_targets: Of the class token, shape (B,).
             token_targets: Of the tokens, shape (B, H * W), row by row.
 
         Returns:
-            ``loss_cls`` and ``loss_token``, weighted, to be added up.
+            ``loss_cls`` and ``loss_token``, weighted; the loss is their sum.
         """
         cls_logits, token_logits = self.class_and_token_logits(feats)
         cls_loss = soft_cross_entropy(cls_logits, cls_targets).mean()

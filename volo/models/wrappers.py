@@ -7,5 +7,5 @@ from torch import nn
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside DDP, FSDP and test-time augmentation wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.get_submodule('module')
     return model
