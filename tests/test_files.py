@@ -1,10 +1,12 @@
+import errno
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from volo.files import atomic_path, write_atomically
+from volo.files import atomic_path, describe_write_error, write_atomically
 
 #: Audit events of the system calls that write a file.
 EVENTS = ('open', 'os.rename', 'os.remove')
@@ -61,3 +63,24 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         (partial / 'file').touch()
     assert [path.name for path in tmp_path.iterdir()] == ['new']
     assert (tmp_path / 'new/file').exists()
+
+
+@pytest.mark.parametrize(
+    ('number', 'size', 'free', 'reason'),
+    [
+        (errno.ENOSPC, 5e6, 2e6, 'it takes 5.0 MB, 2.0 MB are free'),
+        (errno.ENOSPC, None, 1e3, 'disk: 0.0 MB are free'),
+        # With 47 GB free, the free space is not the reason.
+        (errno.ENOSPC, 5e6, 47e9, 'your quota, or the number of files'),
+        (errno.EDQUOT, 5e6, 47e9, 'your disk quota is reached'),
+        (errno.EFBIG, 5e6, 47e9, 'the limit for the size of a file is lower'),
+    ],
+)
+def test_a_full_disk_and_a_quota_are_told_apart(
+    tmp_path, monkeypatch, number, size, free, reason
+):
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr('volo.files.shutil.disk_usage', lambda _: usage)
+    text = describe_write_error(tmp_path / 'a', OSError(number, 'x'), size)
+    assert text.startswith(f'{tmp_path}/a does not fit on the disk: ')
+    assert reason in text and '47' not in text

@@ -90,7 +90,12 @@ def describe_write_error(
         return f'{path} cannot be written: {error.strerror or error}'
     takes = '' if size is None else f'it takes {size / 1e6:.1f} MB, '
     free = shutil.disk_usage(Path(path).parent).free
-    return (
-        f'{path} does not fit on the disk: {takes}{free / 1e6:.1f} MB are free (or a '
-        'quota is reached)'
-    )
+    reason = f'{free / 1e6:.1f} MB are free'
+    if error.errno == errno.EDQUOT:
+        reason = 'your disk quota is reached'
+    elif error.errno == errno.EFBIG:
+        reason = 'the limit for the size of a file is lower (ulimit -f)'
+    elif free >= max(size or 0, 1_000_000):
+        # The free space of the disk is not what limits this user.
+        reason = 'your quota, or the number of files on the disk, is reached'
+    return f'{path} does not fit on the disk: {takes}{reason}'
