@@ -44,10 +44,10 @@ def named_tests(path):
 def options(program):
     """Return the options of a tool or of ``benchmarks``."""
     if program == 'benchmarks':
-        sources = ['benchmarks/__main__.py']
+        sources = sorted(ROOT.glob('benchmarks/*.py'))
     else:
-        sources = [f'tools/{program}.py', 'volo/engine/cli.py']
-    text = ''.join((ROOT / source).read_text() for source in sources)
+        sources = [ROOT / f'tools/{program}.py', ROOT / 'volo/engine/cli.py']
+    text = ''.join(source.read_text() for source in sources)
     return set(re.findall(r"'(--[a-z-]+)'", text))
 
 
