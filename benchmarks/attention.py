@@ -6,6 +6,7 @@ outlook attention must read and write would take:
     python -m benchmarks outlook-attention [--batch-size 64] [--device cuda]
 """
 
+import argparse
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -18,6 +19,14 @@ from volo.models.archs import PATCH_SIZE, resolve_arch
 from volo.models.layers import OutlookAttention
 from volo.ops.backends import BACKENDS, find_obstacle, get_backend
 
+from .arguments import (
+    add_device,
+    add_dtype,
+    add_network,
+    add_number,
+    add_out,
+    add_repeats,
+)
 from .measure import Spread, peak_bytes, speed_ratios, turn_seconds
 from .report import Report
 from .steps import DTYPES, autocast, check_dtype
@@ -233,3 +242,35 @@ def measure_attention(
         columns=COLUMNS,
         rows=found,
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        '--backends',
+        nargs='+',
+        choices=BACKENDS,
+        default=[],
+        help='backends to compare (default: all that run on the device)',
+    )
+    add_network(parser)
+    add_device(parser)
+    add_dtype(parser)
+    add_repeats(parser)
+    add_number(parser, '--calls', 10, 'calls per turn')
+    add_out(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    report = measure_attention(
+        args.backends,
+        args.arch,
+        args.img_size,
+        args.batch_size,
+        args.dtype,
+        args.device,
+        args.repeats,
+        args.calls,
+    )
+    report.show(args.out)

@@ -5,6 +5,7 @@ Compares images/s, peak memory and GMAC/s, eager and compiled:
     python -m benchmarks models [--mode training] [--device cuda --dtype bf16]
 """
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -18,8 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from volo.errors import ConfigError
 from volo.models import VOLO, VOLOHead
 
+from .arguments import add_network, add_out, add_steps
 from .report import Report
-from .steps import StepOptions, compare, compile_forward, inference_step, training_step
+from .steps import (
+    DTYPES,
+    StepOptions,
+    compare,
+    compile_forward,
+    inference_step,
+    training_step,
+)
 
 #: Image sides are multiples of this, in pixels: Swin has patches of 4 x 4 and halves
 #: their grid three times.
@@ -226,3 +235,32 @@ def measure_models(
         columns=COLUMNS,
         rows=rows,
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        choices=BUILDERS,
+        default=[*BUILDERS],
+        help='what to compare (default: all)',
+    )
+    add_network(parser)
+    add_steps(parser)
+    parser.add_argument(
+        '--dtypes',
+        nargs='+',
+        choices=DTYPES,
+        default=[],
+        help='dtypes to compare, instead of --dtype',
+    )
+    add_out(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    report = measure_models(
+        args.models, args.arch, args.img_size, StepOptions.of(args), args.dtypes
+    )
+    report.show(args.out)

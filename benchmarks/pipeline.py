@@ -5,20 +5,25 @@ Compares the images/s that one core loads:
     python -m benchmarks pipeline CONFIG --data-root FOLDER
 """
 
+import argparse
 import functools
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
+from volo.engine.launch import load_config
 from volo.errors import ConfigError
 from volo.token_label import TokenLabelDataset, label_key
 
+from .arguments import add_number, add_repeats
 from .label_maps import pack, write_random_maps
 from .measure import median_seconds
+from .report import print_table
 
 
 def measure_pipeline(cfg: Config, count: int, repeats: int) -> dict[str, float]:
@@ -70,3 +75,29 @@ def measure_pipeline(cfg: Config, count: int, repeats: int) -> dict[str, float]:
             repeats,
         )
     return {name: count / value for name, value in seconds.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('config', help='config with token labels')
+    parser.add_argument(
+        '--data-root',
+        metavar='FOLDER',
+        help="folder of the dataset (default: the config's)",
+    )
+    add_number(parser, '--count', 200, 'images per turn')
+    add_repeats(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    torch.set_num_threads(1)  # as in a worker of a data loader
+    options = {} if args.data_root is None else dict(data_root=args.data_root)
+    cfg = load_config(args.config, options)
+    found = measure_pipeline(cfg, args.count, args.repeats)
+    rate = found['images alone']
+    print_table(
+        f'{args.config}: training images on one core',
+        ['', 'images/s', 'of images alone'],
+        [[name, f'{r:.1f}', f'{r / rate:.3f}'] for name, r in found.items()],
+    )

@@ -6,6 +6,7 @@ shapes, and on the GPU if there is one:
     python -m benchmarks reliability [CONFIG] [--batch-size 8 --num-workers 0]
 """
 
+import argparse
 import copy
 import dataclasses
 import tempfile
@@ -14,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import DATA_SAMPLERS, HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from demo.shapes_dataset import generate_shapes_dataset
-from volo.engine.launch import build_runner
+from volo.engine.cli import natural
+from volo.engine.launch import build_runner, load_config
 from volo.errors import ConfigError
+from volo.paths import config_path
 
+from .arguments import add_cfg_options, add_number, add_out, add_repeats
 from .measure import Spread, turn_seconds
 from .report import Report
 
@@ -224,3 +229,38 @@ def _compare(
     more = np.divide(row['ours_seconds'], row['plain_seconds']) - 1
     spread = dataclasses.asdict(Spread.of(more.tolist()))
     return row | {f'more_{key}': value for key, value in spread.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default=config_path('volo_d1_plain_imagenet'),
+        help='config of a classifier (default: configs/volo_d1_plain_imagenet.py)',
+    )
+    add_number(parser, '--batch-size', 8, 'images per iteration')
+    parser.add_argument(
+        '--num-workers',
+        type=natural,
+        default=0,
+        metavar='N',
+        help='processes that load images; 0 hides no time (default: %(default)s)',
+    )
+    add_repeats(parser)
+    add_number(parser, '--calls', 1, 'iterations in a row')
+    add_cfg_options(parser)
+    add_out(parser)
+    parser.set_defaults(device='cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    report = measure_reliability(
+        load_config(args.config, args.cfg_options),
+        args.batch_size,
+        args.num_workers,
+        args.repeats,
+        args.calls,
+    )
+    report.show(args.out)

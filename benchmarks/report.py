@@ -53,9 +53,11 @@ class Report:
         """Return the machine that this process runs on, in one line."""
         return describe_machine(str(self.options['device']))
 
-    def show(self) -> None:
-        """Print the table."""
+    def show(self, out: str | None = None) -> None:
+        """Print the table, and write the files if ``out`` is given."""
         print_table(self.title, list(self.columns), self.cells())
+        if out is not None:
+            print('written:', *self.write(out))
 
     def markdown(self) -> str:
         """Return title, table, machine and options as Markdown."""

@@ -4,8 +4,8 @@ Compares images/s and peak memory, eager and compiled:
 
     python -m benchmarks segmentor [CONFIG] [--mode training --batch-size 2]
 
-timm's backbone is built as a user of mmsegmentation would: ``TIMMBackbone`` with
-``features_only=True``. Its maps come after the same four stages as ours (strides 8, 16,
+timm's backbone is built as a user of mmsegmentation would: TIMMBackbone with
+features_only=True. Its maps come after the same four stages as ours (strides 8, 16,
 16 and 16, without norm), and it has neither class attention nor heads (timm 1.0.31).
 
 timm does not resample its position embedding, so its network takes images of one size.
@@ -15,10 +15,11 @@ image of 512 x 1024 gives windows of 512 x 1024. A trained network could not tak
 Ours is always built for the crop. It resamples its embedding for smaller windows, and
 the time for that is included.
 
-SyncBN is replaced by BN, since there is one process. ``--compile`` applies to backbone
-and heads; losses, resizing and the loop over windows stay eager.
+SyncBN is replaced by BN, since there is one process. --compile applies to backbone and
+heads; losses, resizing and the loop over windows stay eager.
 """
 
+import argparse
 import copy
 import dataclasses
 from collections.abc import Callable
@@ -32,9 +33,12 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from volo.engine.launch import load_config
 from volo.errors import ConfigError
 from volo.models.archs import PATCH_SIZE
+from volo.paths import config_path
 
+from .arguments import add_number, add_out, add_steps
 from .models import timm_volo_name
 from .report import Report
 from .steps import StepOptions, compare, compile_forward, inference_step, training_step
@@ -232,3 +236,39 @@ def measure_segmentor(
         columns=COLUMNS,
         rows=rows,
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default=config_path('volo_d1_upernet_cityscapes'),
+        help='config of a segmentor (default: configs/volo_d1_upernet_cityscapes.py)',
+    )
+    add_number(
+        parser, '--batch-size', None, 'images per step (default: 1, in training 2)'
+    )
+    add_number(
+        parser,
+        '--crop',
+        None,
+        "side of training images and slide windows in pixels (default: the config's)",
+    )
+    add_number(parser, '--height', 512, 'height of images in inference, in pixels')
+    add_number(parser, '--width', 1024, 'width of images in inference, in pixels')
+    add_steps(parser)
+    add_out(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    if args.batch_size is None:
+        args.batch_size = 2 if args.mode == 'training' else 1
+    report = measure_segmentor(
+        load_config(args.config),
+        args.crop,
+        (args.height, args.width),
+        StepOptions.of(args),
+    )
+    report.show(args.out)

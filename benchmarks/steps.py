@@ -1,5 +1,6 @@
 """Time the inference or the training step of networks, eager or compiled."""
 
+import argparse
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,11 @@ class StepOptions:
     compile: Sequence[str] = ('eager', 'compiled')
     repeats: int = 5
     calls: int = 1
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> 'StepOptions':
+        """Take the options from the command line."""
+        return cls(**{f.name: getattr(args, f.name) for f in dataclasses.fields(cls)})
 
     def __post_init__(self) -> None:
         """Check that the options allow each other."""

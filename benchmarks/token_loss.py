@@ -5,6 +5,7 @@ Compares the time and the peak memory of targets, loss and gradient:
     python -m benchmarks token-loss [--batch-size 128] [--device cuda]
 """
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch
 from volo.models.losses import soft_cross_entropy
 from volo.token_label.targets import label_map_targets
 
+from .arguments import add_device, add_number, add_repeats
 from .dense import dense_cross_entropy, dense_label_map_targets
 from .measure import median_seconds, peak_bytes
+from .report import print_table
 
 GRID = (14, 14)
 
@@ -96,3 +99,34 @@ def measure_token_loss(
     return {
         kind: (seconds[kind], peak_bytes(step, device)) for kind, step in steps.items()
     }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_number(parser, '--batch-size', 128, 'images per call')
+    add_number(parser, '--num-classes', 1000, 'number of classes')
+    add_device(parser)
+    add_repeats(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    found = measure_token_loss(
+        args.batch_size, args.num_classes, args.repeats, args.device
+    )
+    seconds, peak = found['dense']
+    print_table(
+        f'targets, loss and gradient of {args.batch_size} images, '
+        f'{args.num_classes} classes',
+        ['', 'ms', 'of dense', 'peak MB', 'of dense'],
+        [
+            [
+                kind,
+                f'{1e3 * s:.0f}',
+                f'{s / seconds:.2f}',
+                f'{p / 1e6:.0f}',
+                f'{p / peak:.2f}',
+            ]
+            for kind, (s, p) in found.items()
+        ],
+    )
