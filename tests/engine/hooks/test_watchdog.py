@@ -1,5 +1,6 @@
 """The watchdog, and real processes that hang."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -51,7 +52,9 @@ def test_a_hook_that_does_not_watch_is_plain_data():
 def said(monkeypatch):
     lines = []
     for module in (watch, watchdog):
-        monkeypatch.setattr(module, 'print_log', lambda line, **_: lines.append(line))
+        monkeypatch.setattr(
+            module, 'print_log', lambda line, *_, **__: lines.append(line)
+        )
     return lines
 
 
@@ -72,6 +75,87 @@ def test_an_error_of_the_watch_does_not_end_the_training(said):
 
     watch.Watch(30, broken, sys._getframe().f_code).run()
     assert said == ['ranks that hang will not be found: ValueError: no progress at all']
+
+
+class Clock:
+    """A clock that a test moves on."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Ranks:
+    """Looks of rank 0 at a job, every ten seconds; the timeout is 100.
+
+    Attributes:
+        steps: The progress of rank 0; the other rank's is as its report says.
+        ended: What the watch has said of those that hang.
+    """
+
+    def __init__(self, monkeypatch, world_size=2):
+        monkeypatch.setattr(watch, 'get_world_size', lambda: world_size)
+        self.clock, self.steps, self.beat = Clock(), 1, 0
+        self.ended, self.written = [], []
+        self.watch = watch.Watch(
+            100,
+            lambda: watch.Progress(self.steps, 'in iteration {}', 7),
+            sys._getframe().f_code,
+            self.clock,
+        )
+        if world_size > 1:
+            self.watch._board = self
+        monkeypatch.setattr(self.watch, '_end', lambda *args: self.ended.append(args))
+        monkeypatch.setattr(watch, '_write', self.written.append)
+        self.watch.look()
+
+    def exchange(self, own, ranks):
+        """Answer as a board on which rank 1 reports as often, and waits for rank 0."""
+        self.beat += 1
+        other = dataclasses.replace(own, rank=1, beat=self.beat, waiting=True)
+        return {1: other} if ranks else {}
+
+    def look(self, *seconds):
+        for after in seconds:
+            self.clock.now += after
+            self.watch.look()
+
+
+@pytest.mark.parametrize('pause', [200, 3600, 36000])
+def test_time_in_which_the_watch_does_not_run_does_not_count(monkeypatch, pause):
+    """After Ctrl-Z, SIGSTOP or a debugger."""
+    ranks = Ranks(monkeypatch)
+    ranks.look(10, 10, pause, 10, 10)
+    assert not ranks.ended
+    # What hangs afterwards is found as soon as ever: a pause counts as one interval.
+    ranks.look(*[10] * 4)
+    assert not ranks.ended
+    ranks.look(10)
+    assert len(ranks.ended) == 1
+
+
+def test_a_pause_late_in_a_long_iteration_names_nobody(monkeypatch):
+    """The other rank's reports do not age in a pause, either."""
+    ranks = Ranks(monkeypatch)
+    ranks.look(*[10] * 8, 36000)
+    assert not ranks.ended
+    ranks.steps += 1
+    ranks.look(*[10] * 9)
+    assert not ranks.ended
+
+
+def test_a_single_process_is_not_ended_but_told(monkeypatch, said):
+    ranks = Ranks(monkeypatch, world_size=1)
+    ranks.look(*[10] * 30)
+    assert not ranks.ended
+    (line,) = ranks.written
+    assert line.startswith('no progress for 100 s in iteration 7: rank 0 (host ')
+    assert line.endswith('it continues, because no other process waits for it')
+    assert said == [line]
+    ranks.steps += 1
+    ranks.look(*[10] * 30)
+    assert len(ranks.written) == 2
 
 
 RANKS = """
@@ -131,8 +215,19 @@ class Runner:
             threading.Event().wait(timeout / 8)
             self.call_hook('before_val_iter', index)
 
-    def hangs_alone(self):
-        threading.Event().wait()
+    def is_slow_alone(self):
+        threading.Event().wait(1.5 * timeout)
+
+    def is_paused(self):
+        pid = os.getpid()
+        if os.fork() == 0:  # what a shell does after Ctrl-Z and fg
+            os.kill(pid, signal.SIGSTOP)
+            threading.Event().wait(1.5 * timeout)
+            os.kill(pid, signal.SIGCONT)
+            os._exit(0)
+        threading.Event().wait(timeout / 4)  # the watch looks
+
+    is_paused_alone = is_paused
 
     def raises(self):
         raise RuntimeError
@@ -164,7 +259,7 @@ for scenario in sys.argv[4:]:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    size = 1 if scenario in ('hangs_alone', 'raises') else 2
+    size = 1 if scenario.endswith('alone') or scenario == 'raises' else 2
     for rank in range(size):
         pid = os.fork()
         if pid == 0:
@@ -196,7 +291,9 @@ SCENARIOS = {
     'is_stopped': [70, -9],
     'hosts_the_store_and_is_stopped': [-9, 70],
     'has_more_to_do': [0, 0],
-    'hangs_alone': [70],
+    'is_slow_alone': [0],
+    'is_paused': [0, 0],
+    'is_paused_alone': [0],
     'raises': [0],
     'is_interrupted': [75, 75],
 }
@@ -235,21 +332,29 @@ def ended(tmp_path_factory):
 def test_processes_that_hang_end_and_others_do_not(ended, scenario):
     ended = ended(scenario)
     assert ended.statuses == SCENARIOS[scenario], ended.errors
-    if 70 not in ended.statuses:
-        assert ended.errors == ''
-    else:
-        assert ended.errors.count('no progress for 4 s in iteration 4: ') == 1
+    told = 70 in ended.statuses or scenario == 'is_slow_alone'
+    assert ended.errors.count('no progress for 4 s in iteration 4: ') == told
+    assert told or ended.errors == ''
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('scenario', 'rank'), [('hangs', 1), ('hangs_alone', 0)])
-def test_a_rank_that_hangs_is_named_with_its_place(ended, scenario, rank):
-    ended = ended(scenario)
-    place = rf'host \S+, pid {ended.pids[rank]}\) hangs at \S+ranks.py:\d+'
-    line = rf'no progress for 4 s .*: rank {rank} \({place} in {scenario}; the job ends'
+def test_a_rank_that_hangs_is_named_with_its_place(ended):
+    ended = ended('hangs')
+    place = rf'host \S+, pid {ended.pids[1]}\) hangs at \S+ranks.py:\d+'
+    line = rf'no progress for 4 s .*: rank 1 \({place} in hangs; the job ends'
     assert re.search(line, ended.errors)
     assert re.search(line, ended.log)
-    assert f'stack of rank {rank}:' in ended.errors
+    assert 'stack of rank 1:' in ended.errors
+
+
+@pytest.mark.slow
+def test_a_single_process_is_named_with_its_place(ended):
+    ended = ended('is_slow_alone')
+    line = (
+        rf'pid {ended.pids[0]}\) is at \S+ranks.py:\d+ in is_slow_alone; it continues'
+    )
+    assert re.search(line, ended.errors)
+    assert re.search(line, ended.log)
 
 
 @pytest.mark.slow

@@ -26,33 +26,41 @@ MISSED_REPORTS = 3
 
 
 class Progress(NamedTuple):
-    """How far a rank has come, and since when.
+    """How far a rank has come.
 
     Attributes:
         steps: Iterations begun and ended, of training and evaluation.
         stage: Where it is, as in ``in iteration {}``.
         number: For the braces of ``stage``.
-        since: Seconds of :func:`time.monotonic`.
     """
 
     steps: int
     stage: str
     number: int
-    since: float
 
 
 class Watch(threading.Thread):
     """Reports to the other ranks, and ends this process when all hang.
+
+    Only time counts in which this thread runs: a job that is paused (SIGSTOP, Ctrl-Z, a
+    debugger, a suspended machine) makes no progress, but does not hang. A single
+    process is never ended, because no other process waits for it; that it makes no
+    progress is only said.
 
     Args:
         timeout: Seconds without progress.
         progress: Returns this process's own.
         loop: The function that calls the hooks. The watch ends where an error left it:
             the process may live on, as in a notebook.
+        clock: Returns seconds.
     """
 
     def __init__(
-        self, timeout: float, progress: Callable[[], Progress], loop: CodeType
+        self,
+        timeout: float,
+        progress: Callable[[], Progress],
+        loop: CodeType,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name='stuck-rank-watch', daemon=True)
         self._timeout = timeout
@@ -64,9 +72,14 @@ class Watch(threading.Thread):
         self._loop = loop
         self._watched = threading.get_ident()
         self._rank, self._world_size = get_rank(), get_world_size()
+        self._clock = clock
+        self._last_tick = clock()
+        self._now = 0.0  # seconds in which this thread ran
+        self._steps, self._since = -1, 0.0  # the last progress, and when it was seen
+        self._warned = -1  # the progress at the last warning
         self._beat = 0
         self._board: Board | None = None
-        self._answered = time.monotonic()
+        self._answered = 0.0
         self._heard: dict[int, tuple[Report, float]] = {}
         self._ended = threading.Event()
 
@@ -89,8 +102,8 @@ class Watch(threading.Thread):
         """Watch until stopped."""
         try:
             while self._in_loop():
-                self._look()
-                if self._ended.wait(self._pause()):
+                pause = self.look()
+                if self._ended.wait(pause):
                     return
         except Exception as error:  # must not end the training
             print_log(
@@ -99,9 +112,19 @@ class Watch(threading.Thread):
                 level=logging.WARNING,
             )
 
-    def _pause(self) -> float:
-        left = self._timeout - (time.monotonic() - self._progress().since)
-        return min(self._interval, max(left, 0.01)) if left > 0 else self._interval
+    def look(self) -> float:
+        """Exchange reports, and end this process if all ranks hang.
+
+        Returns:
+            Seconds to wait before the next look.
+        """
+        own = self._report()
+        self._exchange(own)
+        if own.idle < self._timeout:
+            return min(self._interval, self._timeout - own.idle)
+        if self._progress().steps == own.progress:
+            self._judge(own)
+        return self._interval
 
     def _in_loop(self) -> bool:
         frame = self._frame()
@@ -112,23 +135,60 @@ class Watch(threading.Thread):
     def _frame(self) -> FrameType | None:
         return sys._current_frames().get(self._watched)
 
-    def _look(self) -> None:
-        own = self._report()
-        self._exchange(own)
-        if own.idle < self._timeout or self._progress().steps != own.progress:
-            return
-        now = time.monotonic()
-        if now - self._answered > self._patience:
+    def _tick(self) -> None:
+        """Advance the time, but not by a pause of the process."""
+        last, self._last_tick = self._last_tick, self._clock()
+        elapsed = self._last_tick - last
+        # Between two ticks this thread waits at most so long for the store.
+        paused = elapsed > self._patience + 2 * self._interval
+        self._now += self._interval if paused else elapsed
+
+    def _report(self) -> Report:
+        self._tick()
+        progress = self._progress()
+        if progress.steps != self._steps:
+            self._steps, self._since = progress.steps, self._now
+        waiting, where = locate(self._frame())
+        self._beat += 1
+        return Report(
+            rank=self._rank,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            beat=self._beat,
+            progress=progress.steps,
+            idle=self._now - self._since,
+            stage=progress.stage.format(progress.number),
+            waiting=waiting,
+            where=where,
+        )
+
+    def _exchange(self, own: Report) -> None:
+        """Publish the own report; read the others' once something seems wrong."""
+        reports: dict[int, Report] | None = {}
+        if self._board is not None:
+            ranks = range(self._world_size) if own.idle >= self._timeout / 2 else ()
+            reports = self._board.exchange(own, ranks)
+        self._tick()
+        if reports is not None:
+            self._answered = self._now
+        for rank, report in {**(reports or {}), self._rank: own}.items():
+            if rank not in self._heard or self._heard[rank][0].beat != report.beat:
+                self._heard[rank] = (report, self._now)
+
+    def _judge(self, own: Report) -> None:
+        """Find out whether all ranks hang, or only this one waits."""
+        if self._world_size == 1:
+            return self._warn(own)
+        if self._now - self._answered > self._patience:
             address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
             who = f"rank 0's host ({address}) does not respond; {own} is at {own.where}"
             return self._end([0], who, own.stage)
-        silent = {
-            rank for rank, (_, at) in self._heard.items() if now - at > self._patience
-        }
+        ages = {rank: self._now - at for rank, (_, at) in self._heard.items()}
+        silent = {rank for rank, age in ages.items() if age > self._patience}
         # Others may have more to do than this rank; it waits for them.
         idle = min(
-            report.idle + now - at
-            for rank, (report, at) in self._heard.items()
+            report.idle + ages[rank]
+            for rank, (report, _) in self._heard.items()
             if rank not in silent
         )
         if idle + self._interval < self._timeout:
@@ -142,34 +202,17 @@ class Watch(threading.Thread):
         first = own if silent else reports[ranks[0]] or own
         self._end(ranks, who, first.stage)
 
-    def _report(self) -> Report:
-        progress = self._progress()
-        waiting, where = locate(self._frame())
-        self._beat += 1
-        return Report(
-            rank=self._rank,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            beat=self._beat,
-            progress=progress.steps,
-            idle=time.monotonic() - progress.since,
-            stage=progress.stage.format(progress.number),
-            waiting=waiting,
-            where=where,
+    def _warn(self, own: Report) -> None:
+        """Say that a single process makes no progress, once until it does."""
+        if own.progress == self._warned:
+            return
+        self._warned = own.progress
+        text = (
+            f'no progress for {self._timeout:g} s {own.stage}: {own} is at '
+            f'{own.where}; it continues, because no other process waits for it'
         )
-
-    def _exchange(self, own: Report) -> None:
-        """Publish the own report; read the others' once something seems wrong."""
-        reports: dict[int, Report] | None = {}
-        if self._board is not None:
-            ranks = range(self._world_size) if own.idle >= self._timeout / 2 else ()
-            reports = self._board.exchange(own, ranks)
-        now = time.monotonic()
-        if reports is not None:
-            self._answered = now
-        for rank, report in {**(reports or {}), self._rank: own}.items():
-            if rank not in self._heard or self._heard[rank][0].beat != report.beat:
-                self._heard[rank] = (report, now)
+        _write(text)
+        _log(text, logging.WARNING)
 
     def _end(self, ranks: list[int], who: str, stage: str) -> None:
         """Name the ranks that hang, if no other rank did, and end this process."""
@@ -179,25 +222,28 @@ class Watch(threading.Thread):
             f'no progress for {self._timeout:g} s {stage}: {who}; the job ends so that '
             'it can be restarted from the last checkpoint'
         )
-        # Not sys.stderr, nor the log in this thread: their locks may be held.
         if self._board is None or self._board.add_speaker() in (None, 1):
             _write(text)
         if self._rank in ranks:
             stack = ''.join(traceback.format_stack(self._frame()))
             _write(f'stack of rank {self._rank}:\n{stack.rstrip()}')
         if self._rank == 0:
-            log = threading.Thread(target=_log, args=(text,), daemon=True)
-            log.start()
-            log.join(5)
+            _log(text, logging.ERROR)
         # Rank 0 may host the store, and a launcher ends all when the first has ended.
         self._ended.wait(min(self._interval, 2))
         if not self._ended.is_set():
             os._exit(STUCK_EXIT_STATUS)
 
 
+# Neither through sys.stderr nor the log in the thread of the watch: what hangs may hold
+# their locks.
+
+
 def _write(text: str) -> None:
     os.write(2, f'{text}\n'.encode())
 
 
-def _log(text: str) -> None:
-    print_log(text, logger='current', level=logging.ERROR)
+def _log(text: str, level: int) -> None:
+    log = threading.Thread(target=print_log, args=(text, 'current', level), daemon=True)
+    log.start()
+    log.join(5)

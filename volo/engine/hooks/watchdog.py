@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -18,13 +17,16 @@ from .watch import Progress, Watch
 class StuckRankHook(Hook):
     """End the job when no rank makes progress, and name the rank that hangs.
 
-    The training loop only counts. A thread in every process reports to the others
-    through the store of the process group. When no iteration has begun or ended in any
-    process for ``timeout`` seconds, one of them names the ranks that no longer report,
-    else those behind the others, else those that do not wait for others. Then all exit
-    with :data:`volo.engine.hooks.watch.STUCK_EXIT_STATUS`, without cleaning up, because
-    whatever hangs may never return. Their launcher can start them again from the last
-    checkpoint (``MAX_RESTARTS`` of ``tools/dist_train.sh``, or Slurm).
+    The training loop only counts iterations. A thread in every process reports to the
+    others through the store of the process group. When no iteration has begun or ended
+    in any process for ``timeout`` seconds, one of them names the ranks that no longer
+    report, else those behind the others, else those that do not wait for others. Then
+    all exit with :data:`volo.engine.hooks.watch.STUCK_EXIT_STATUS`, without cleaning
+    up, because whatever hangs may never return. Their launcher can start them again
+    from the last checkpoint (``MAX_RESTARTS`` of ``tools/dist_train.sh``, or Slurm).
+
+    Time in which the whole job is paused does not count. A single process is not ended,
+    because no other process waits for it; a warning says that it makes no progress.
 
     Args:
         timeout: Seconds. It must be longer than any pause of a healthy training: saving
@@ -39,7 +41,7 @@ class StuckRankHook(Hook):
 
     def __init__(self, timeout: float = 1800) -> None:
         self.timeout = timeout
-        self._progress = Progress(0, 'before the first iteration', 0, 0.0)
+        self._progress = Progress(0, 'before the first iteration', 0)
         self._watch: Watch | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -95,9 +97,7 @@ class StuckRankHook(Hook):
 
     def _count(self, stage: str, number: int = 0) -> None:
         # One assignment, so that the thread never sees half of it.
-        self._progress = Progress(
-            self._progress.steps + 1, stage, number, time.monotonic()
-        )
+        self._progress = Progress(self._progress.steps + 1, stage, number)
 
     def _check_process_group(self, runner: Runner) -> None:
         dist_cfg = (runner.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
