@@ -1,5 +1,5 @@
-# Fine-tune VOLO-D1 on your own images, one folder a class; docs/own_data.md leads
-# through it. Copy this file within configs/ and change the lines marked CHANGE.
+# Fine-tune VOLO-D1 on your own images, one folder per class; docs/own_data.md is the
+# guide. Copy this file within configs/ and change the lines marked CHANGE.
 #
 #   data_root/{train,val}/CLASS/*.jpg (or jpeg, png, bmp, ppm, pgm, tif)
 _base_ = [
@@ -11,20 +11,20 @@ _base_ = [
 
 # CHANGE: the folder of the images, or --cfg-options data_root=FOLDER.
 data_root = 'data/my_images/'
-# CHANGE: the names of the folders. Everything else follows from them; sorted, because
-# labels are numbered in the order of the sorted folders.
+# CHANGE: the names of the folders. Everything else follows from them. They are sorted,
+# because labels are numbered in the order of the sorted folders.
 classes = tuple(sorted(('bird', 'cat', 'dog')))
-# CHANGE if some classes are rare: what an error counts, in the order of `classes`, for
-# instance [1.0, 1.0, 5.0].
+# CHANGE if some classes are rare: the weight of each class in the loss, in the order of
+# `classes`, for instance [1.0, 1.0, 5.0].
 class_weight = None
-# CHANGE to what the images need: side of the square in pixels.
+# CHANGE if 224 is too small or too large for the images: side of the square in pixels.
 img_size = 224
 # CHANGE to your weights: the authors', timm's or your own, or --cfg-options
-# load_from=FILE, or None to start from nothing. Another number of classes is fine.
+# load_from=FILE, or None for random weights. Their number of classes may differ.
 load_from = 'd1_224_84.2.pth.tar'
 
-# ImageClassifier and smoothed labels, not TokenLabelClassifier: MixToken wants long
-# trainings and takes no class weights. docs/token_labels.md has the other way.
+# ImageClassifier with smoothed labels, not TokenLabelClassifier: MixToken needs long
+# training and does not support class weights. docs/token_labels.md describes the other.
 model = dict(
     backbone=dict(
         img_size=img_size,
@@ -35,7 +35,7 @@ model = dict(
     head=dict(num_classes=len(classes), loss=dict(class_weight=class_weight)),
 )
 
-# CHANGE: leave out what changes the class of your images, say, flips of digits.
+# CHANGE: remove what changes the class of your images, for instance flips of digits.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(
@@ -64,7 +64,7 @@ test_pipeline = [
 ]
 dataset = dict(type='ImageFolder', data_root=data_root, metainfo=dict(classes=classes))
 train_dataloader = dict(
-    batch_size=64,  # CHANGE if the memory is short, and train with --auto-scale-lr.
+    batch_size=64,  # CHANGE if memory runs out, and train with --auto-scale-lr.
     num_workers=4,
     dataset=dict(data_prefix='train', pipeline=train_pipeline, **dataset),
 )
@@ -74,31 +74,32 @@ val_dataloader = dict(
     dataset=dict(data_prefix='val', pipeline=test_pipeline, **dataset),
 )
 test_dataloader = val_dataloader
-# The second one averages over classes: rare ones count as much as frequent ones.
+# The second averages over classes: rare classes count as much as frequent ones.
 val_evaluator = [
     dict(type='TopKAccuracy', topk=(1, 5)),
     dict(type='SingleLabelMetric', items=('precision', 'recall', 'f1-score')),
 ]
 test_evaluator = val_evaluator
 
-# CHANGE max_epochs alone, and the schedule follows. 30 is the length of the published
-# fine-tuning: pretrained weights have a short way to go.
+# CHANGE max_epochs, and the schedule follows. 30 is the length of the published
+# fine-tuning, enough for pretrained weights.
 train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
-# Ours, a starting point: the heads learn at lr, the stem at lr * 0.8^19 = lr / 70.
+# This project's values, a starting point: the learning rate of the heads is lr, of the
+# stem lr * 0.8^19 = lr / 70.
 optim_wrapper = dict(
     constructor='VOLOLayerDecayOptimWrapperConstructor',
     optimizer=dict(lr=2e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(layer_decay_rate=0.8),
 )
-# Both act throughout and multiply; the cosine ends where the training ends.
+# Their factors multiply. The cosine ends with the training.
 param_scheduler = [
     dict(
         type='LinearLR', start_factor=1e-2, begin=0, end=2, convert_to_iter_based=True
     ),
     dict(type='CosineAnnealingLR', eta_min=0.0, convert_to_iter_based=True),
 ]
-# The learning rate is for 64 images a step, on one GPU or several.
+# The learning rate is for 64 images per step, on one GPU or several.
 auto_scale_lr = dict(base_batch_size=64, enable=False)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(save_best='accuracy/top1')

@@ -1,6 +1,6 @@
-# UPerNet with VOLO-D1 on ADE20K, 512x512 crops, 8 GPUs x 2 images, 160k iterations;
-# the authors report mIoU 50.5 (multi-scale). Start from ImageNet weights as
-# volo_d1_upernet_cityscapes.py says.
+# UPerNet with VOLO-D1 on ADE20K, 512x512 crops, 8 GPUs x 2 images, 160k iterations.
+# The authors report mIoU 50.5 (multi-scale). Start from ImageNet weights as
+# described in volo_d1_upernet_cityscapes.py.
 _base_ = [
     '_base_/models/upernet_volo_d1.py',
     '_base_/datasets/ade20k_512x512.py',

@@ -1,5 +1,5 @@
-# UPerNet with VOLO-D1 on CamVid, batch 8; start it from ImageNet weights as
-# volo_d1_upernet_cityscapes.py says.
+# UPerNet with VOLO-D1 on CamVid, batch size 8. Start from ImageNet weights as described
+# in volo_d1_upernet_cityscapes.py.
 _base_ = [
     '_base_/models/upernet_volo_d1.py',
     '_base_/datasets/camvid.py',

@@ -5,8 +5,8 @@
 #       model.backbone.init_cfg.type=Pretrained \
 #       model.backbone.init_cfg.checkpoint=d1_224_84.2.pth.tar
 #
-# Crop size and the reported mIoU of 83.1 are the paper's, the schedule is not: see
-# _base_/schedules/upernet_80k.py.
+# The crop size is the paper's, and so is the reported mIoU of 83.1 (multi-scale). The
+# schedule is not, see _base_/schedules/upernet_80k.py.
 _base_ = [
     '_base_/models/upernet_volo_d1.py',
     '_base_/datasets/cityscapes_1024x1024.py',

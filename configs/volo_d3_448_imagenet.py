@@ -1,6 +1,6 @@
 # Fine-tune VOLO-D3 at 448 with token labels on 28x28 tokens and the ground-truth
-# variant of the class loss, as published: 8 GPUs x 30 = 240 images a step. It starts
-# from the weights trained at 224: name yours with --cfg-options load_from=FILE.
+# variant of the class loss, as published: 8 GPUs x 30 = 240 images per step. It starts
+# from the weights trained at 224; set your file with --cfg-options load_from=FILE.
 _base_ = [
     '_base_/models/volo_token_label.py',
     '_base_/datasets/imagenet_448_token_label.py',
@@ -10,7 +10,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(arch='d3', img_size=448, drop_path_rate=0.5),
-    head=dict(arch='d3'),
     ground_truth=True,
 )
 load_from = 'd3_224_85.4.pth.tar'

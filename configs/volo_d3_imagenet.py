@@ -1,9 +1,6 @@
-# VOLO-D3 on ImageNet at 224, 8 GPUs x 128 images. Published: rate 1.0e-3, drop path
-# 0.5.
+# VOLO-D3 on ImageNet at 224, 8 GPUs x 128 images. Published: learning rate 1.0e-3,
+# drop path 0.5.
 _base_ = ['volo_d1_imagenet.py']
 
-model = dict(
-    backbone=dict(arch='d3', drop_path_rate=0.5),
-    head=dict(arch='d3'),
-)
+model = dict(backbone=dict(arch='d3', drop_path_rate=0.5))
 optim_wrapper = dict(optimizer=dict(lr=1.0e-3))

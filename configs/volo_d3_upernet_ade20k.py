@@ -1,5 +1,5 @@
-# UPerNet with VOLO-D3 on ADE20K, 512x512 crops, 160k iterations; the authors report
-# mIoU 52.9 (multi-scale).
+# UPerNet with VOLO-D3 on ADE20K, 512x512 crops, 160k iterations. The authors
+# report mIoU 52.9 (multi-scale).
 _base_ = ['volo_d1_upernet_ade20k.py']
 
 model = dict(

@@ -1,5 +1,5 @@
-# UPerNet with VOLO-D3 on Cityscapes, 1024x1024 crops, 80k iterations; the authors
-# report none.
+# UPerNet with VOLO-D3 on Cityscapes, 1024x1024 crops, 80k iterations. The authors
+# report no result.
 _base_ = ['volo_d1_upernet_cityscapes.py']
 
 model = dict(

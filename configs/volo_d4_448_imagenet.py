@@ -1,7 +1,7 @@
 # Fine-tune VOLO-D4 at 448 with token labels on 28x28 tokens and the ground-truth
-# variant of the class loss. The recipe was not published; this is d3's: 8 GPUs x 30 =
-# 240 images a step. It starts from the weights trained at 224: name yours with
-# --cfg-options load_from=FILE.
+# variant of the class loss. The authors published no recipe for it; this is the one of
+# d3: 8 GPUs x 30 = 240 images per step. It starts from the weights trained at 224; set
+# your file with --cfg-options load_from=FILE.
 _base_ = [
     '_base_/models/volo_token_label.py',
     '_base_/datasets/imagenet_448_pad_token_label.py',
@@ -11,7 +11,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(arch='d4', img_size=448, drop_path_rate=0.5),
-    head=dict(arch='d4'),
     ground_truth=True,
 )
 load_from = 'd4_224_85.7.pth.tar'

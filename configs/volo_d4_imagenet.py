@@ -1,5 +1,5 @@
-# VOLO-D4 on ImageNet at 224, 8 GPUs x 128 images. The recipe was not published: this
-# is that of d3, with drop path 0.5.
+# VOLO-D4 on ImageNet at 224, 8 GPUs x 128 images. The authors published no recipe
+# for it; this is the one of d3, with drop path 0.5.
 _base_ = [
     '_base_/models/volo_token_label.py',
     '_base_/datasets/imagenet_224_pad_token_label.py',
@@ -7,8 +7,5 @@ _base_ = [
     '_base_/classification_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(arch='d4', drop_path_rate=0.5),
-    head=dict(arch='d4'),
-)
+model = dict(backbone=dict(arch='d4', drop_path_rate=0.5))
 optim_wrapper = dict(optimizer=dict(lr=1.0e-3))

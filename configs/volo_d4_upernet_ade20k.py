@@ -1,5 +1,5 @@
-# UPerNet with VOLO-D4 on ADE20K, 512x512 crops, 160k iterations; the authors report
-# none.
+# UPerNet with VOLO-D4 on ADE20K, 512x512 crops, 160k iterations. The authors
+# report no result.
 _base_ = ['volo_d1_upernet_ade20k.py']
 
 model = dict(

@@ -1,4 +1,4 @@
-# UPerNet with VOLO-D4 on Cityscapes, 1024x1024 crops, 80k iterations; the authors
+# UPerNet with VOLO-D4 on Cityscapes, 1024x1024 crops, 80k iterations. The authors
 # report mIoU 84.3 (multi-scale).
 _base_ = ['volo_d1_upernet_cityscapes.py']
 

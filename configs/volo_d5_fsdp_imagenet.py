@@ -1,4 +1,4 @@
-# volo_d5_imagenet.py with FSDP in place of DDP, and activations recomputed.
+# volo_d5_imagenet.py with FSDP instead of DDP and with activation checkpointing.
 _base_ = ['volo_d5_imagenet.py', '_base_/fsdp.py']
 
 model = dict(backbone=dict(with_cp=True))

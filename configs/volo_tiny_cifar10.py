@@ -1,4 +1,4 @@
-# VOLO-tiny on CIFAR-10 with plain labels: learns something on a CPU.
+# VOLO-tiny on CIFAR-10 with plain labels, small enough to train on a CPU.
 _base_ = [
     '_base_/models/volo_tiny_classifier.py',
     '_base_/datasets/cifar10_64.py',

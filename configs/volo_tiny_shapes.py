@@ -1,4 +1,4 @@
-# VOLO-tiny learns to name drawn shapes: a few minutes on two CPU cores.
+# VOLO-tiny classifies synthetic shapes: a few minutes on two CPU cores.
 _base_ = [
     '_base_/models/volo_tiny_classifier.py',
     '_base_/datasets/shapes.py',
@@ -7,12 +7,12 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(img_size=64), head=dict(num_classes=7))
-# beta2 and the batch are small because the steps are few.
+# beta2 and the batch size are small because there are few steps.
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
 )
-# Both act throughout and multiply; the cosine ends where the training ends.
+# Their factors multiply. The cosine ends with the training.
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=200),
     dict(type='CosineAnnealingLR', eta_min=1e-6, convert_to_iter_based=True),

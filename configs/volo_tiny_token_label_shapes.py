@@ -1,5 +1,5 @@
-# VOLO-tiny learns to name drawn shapes with token labels, from maps that a VOLO-tiny
-# trained by volo_tiny_shapes.py has made: data_root/token_labels.
+# VOLO-tiny classifies synthetic shapes with token labels. The label maps, in
+# data_root/token_labels, come from a model that volo_tiny_shapes.py trained.
 _base_ = ['volo_tiny_shapes.py']
 
 model = dict(

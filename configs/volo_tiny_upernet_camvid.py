@@ -1,5 +1,5 @@
-# UPerNet with VOLO-tiny on CamVid, from scratch on a CPU: about 50 minutes of one
-# core's time, so the crops are small.
+# UPerNet with VOLO-tiny on CamVid, from random weights. Crops are small so that a CPU
+# trains it: about 50 minutes on one core.
 _base_ = [
     '_base_/models/upernet_volo_tiny.py',
     '_base_/datasets/camvid.py',
@@ -15,16 +15,11 @@ model = dict(
     auxiliary_head=dict(num_classes=11),
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckSegmentationSample'),
-    dict(
-        type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    _base_.load_image,
+    *_base_.load_masks,
+    dict(_base_.random_resize, ratio_range=(0.75, 1.5)),
+    dict(_base_.random_crop, crop_size=crop_size),
+    *_base_.after_random_crop,
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 default_hooks = dict(checkpoint=dict(interval=400))

@@ -1,4 +1,4 @@
-# UPerNet with VOLO-tiny outlines drawn shapes. To start from a classifier:
+# UPerNet with VOLO-tiny segments synthetic shapes. To start from a classifier:
 # --cfg-options model.backbone.init_cfg.type=Pretrained
 #     model.backbone.init_cfg.checkpoint=work_dirs/volo_tiny_shapes/epoch_16.pth
 _base_ = [
@@ -15,15 +15,15 @@ model = dict(
     decode_head=dict(num_classes=8, norm_cfg=norm_cfg),
     auxiliary_head=dict(num_classes=8, norm_cfg=norm_cfg),
 )
-# The backbone takes smaller steps than the heads, as it may be pretrained. So short a
-# training needs no weight decay.
+# The backbone has a lower learning rate than the heads because it may be pretrained.
+# Such a short training needs no weight decay.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))),
 )
-# Both act throughout and multiply; the decay ends where the training ends.
+# Their factors multiply. The decay ends with the training.
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False),

@@ -1,10 +1,10 @@
-# What every recipe has in common.
+# Common to all recipes.
 custom_imports = dict(imports=['volo'], allow_failed_imports=False)
 
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Seconds that a process waits for another; stuck_ranks below speaks first.
+    # Seconds that a process waits for another. stuck_ranks, below, acts earlier.
     dist_cfg=dict(backend='nccl', timeout=2700),
 )
 default_hooks = dict(

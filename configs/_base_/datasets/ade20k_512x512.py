@@ -1,4 +1,4 @@
-# data_root/{images,annotations}/{training,validation}, of ADEChallengeData2016.
+# ADE20K (ADEChallengeData2016): data_root/{images,annotations}/{training,validation}.
 _base_ = ['segmentation_loaders.py']
 
 dataset_type = 'ADE20K'
@@ -22,7 +22,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # After Resize: the ground truth keeps its size.
+    # After Resize, so that the ground truth keeps its size.
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='CheckSegmentationSample'),
     dict(type='PackSegInputs'),

@@ -1,4 +1,4 @@
-# CamVid at 480x360, 11 classes and void (11):
+# CamVid at 480x360, 11 classes; mask value 11 is unlabeled:
 # data_root/images/{train,val}/*.jpg, data_root/masks/{train,val}/*.png.
 _base_ = ['segmentation_loaders.py']
 
@@ -33,26 +33,28 @@ metainfo = dict(
     ],
 )
 crop_size = (352, 352)
-train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckSegmentationSample'),
-    dict(
-        type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
+load_masks = [dict(type='LoadAnnotations'), dict(type='CheckSegmentationSample')]
+pack_inputs = dict(type='PackSegInputs')
+random_resize = dict(
+    type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True
+)
+random_crop = dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75)
+after_random_crop = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    pack_inputs,
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckSegmentationSample'),
-    dict(type='PackSegInputs'),
+train_pipeline = [
+    load_image,
+    *load_masks,
+    random_resize,
+    random_crop,
+    *after_random_crop,
 ]
+test_pipeline = [load_image, *load_masks, pack_inputs]
 tta_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    load_image,
     dict(
         type='TestTimeAug',
         transforms=[
@@ -65,7 +67,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
             [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
+            [pack_inputs],
         ],
     ),
 ]

@@ -1,4 +1,4 @@
-# CIFAR-10 as images, data_root/{train,val}/CLASS/*.jpg, enlarged from 32 to 64.
+# CIFAR-10 as image files, data_root/{train,val}/CLASS/*.jpg, resized from 32 to 64.
 _base_ = ['classification_loaders.py']
 
 dataset_type = 'ImageFolder'

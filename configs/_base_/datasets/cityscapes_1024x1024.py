@@ -1,5 +1,5 @@
-# data_root/{leftImg8bit,gtFine}/{train,val}, masks made with cityscapesscripts
-# (*_gtFine_labelTrainIds.png).
+# Cityscapes: data_root/{leftImg8bit,gtFine}/{train,val}, with the masks of
+# cityscapesscripts (*_gtFine_labelTrainIds.png).
 _base_ = ['segmentation_loaders.py']
 
 dataset_type = 'Cityscapes'
@@ -23,7 +23,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
-    # After Resize: the ground truth keeps its size.
+    # After Resize, so that the ground truth keeps its size.
     dict(type='LoadAnnotations'),
     dict(type='CheckSegmentationSample'),
     dict(type='PackSegInputs'),

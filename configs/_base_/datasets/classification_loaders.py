@@ -1,4 +1,4 @@
-# How images of classes are fed and scored; the dataset's own file adds the rest.
+# Samplers and metrics of classification; the config of a dataset adds the rest.
 train_dataloader = dict(
     persistent_workers=True, sampler=dict(type='StreamSampler', shuffle=True)
 )

@@ -1,5 +1,5 @@
-# The label maps that the Token Labeling authors published, unpacked below data_root; a
-# packed store (tools/pack_token_labels.py) goes by the same key.
+# With the label maps that the authors of Token Labeling published, unpacked in
+# data_root. label_root may also be a packed store (tools/pack_token_labels.py).
 _base_ = ['imagenet_224.py']
 
 train_dataloader = dict(

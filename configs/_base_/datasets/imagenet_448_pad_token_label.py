@@ -1,7 +1,12 @@
-# Crop ratio 1.15: 448 / 1.15 = 389, and the crop pads with black.
+# Crop ratio 1.15, for d4 and d5: the short side is resized to 448 / 1.15 = 389, and the
+# center crop pads with black.
 _base_ = ['imagenet_448_token_label.py']
 
-test_pipeline = _base_.test_pipeline
-test_pipeline[2].size = 389
+test_pipeline = [
+    *_base_.before_resize,
+    dict(_base_.resize, size=389),
+    _base_.center_crop,
+    *_base_.after_center_crop,
+]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

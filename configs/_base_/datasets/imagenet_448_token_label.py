@@ -1,12 +1,20 @@
-# Only the sizes differ; 448 / 0.96 = 466.
+# ImageNet at 448. Crop ratio 0.96: the short side is resized to 448 / 0.96 = 466.
 _base_ = ['imagenet_224_token_label.py']
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].transforms[0][0].scale = 448
-train_pipeline[1].transforms[1][0].scale = 448
-test_pipeline = _base_.test_pipeline
-test_pipeline[2].size = 466
-test_pipeline[3].size = 448
+resized_crop = dict(_base_.resized_crop, scale=448)
+random_resized_crop = dict(
+    type='RandomChoice',
+    transforms=[[dict(resized_crop, interpolation=i)] for i in _base_.interpolations],
+)
+train_pipeline = [_base_.load_image, random_resized_crop, *_base_.after_random_crop]
+resize = dict(_base_.resize, size=466)
+center_crop = dict(_base_.center_crop, size=448)
+test_pipeline = [
+    *_base_.before_resize,
+    resize,
+    center_crop,
+    *_base_.after_center_crop,
+]
 train_dataloader = dict(
     batch_size=30, dataset=dict(dataset=dict(pipeline=train_pipeline))
 )

@@ -1,12 +1,21 @@
-# Only the sizes differ; 512 / 1.15 = 445, and the crop pads with black.
+# ImageNet at 512. Crop ratio 1.15: the short side is resized to 512 / 1.15 = 445,
+# and the center crop pads with black.
 _base_ = ['imagenet_224_token_label.py']
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].transforms[0][0].scale = 512
-train_pipeline[1].transforms[1][0].scale = 512
-test_pipeline = _base_.test_pipeline
-test_pipeline[2].size = 445
-test_pipeline[3].size = 512
+resized_crop = dict(_base_.resized_crop, scale=512)
+random_resized_crop = dict(
+    type='RandomChoice',
+    transforms=[[dict(resized_crop, interpolation=i)] for i in _base_.interpolations],
+)
+train_pipeline = [_base_.load_image, random_resized_crop, *_base_.after_random_crop]
+resize = dict(_base_.resize, size=445)
+center_crop = dict(_base_.center_crop, size=512)
+test_pipeline = [
+    *_base_.before_resize,
+    resize,
+    center_crop,
+    *_base_.after_center_crop,
+]
 train_dataloader = dict(
     batch_size=30, dataset=dict(dataset=dict(pipeline=train_pipeline))
 )

@@ -1,4 +1,4 @@
-# How images with masks are fed and scored; the dataset's own file adds the rest.
+# Samplers and metrics of segmentation; the config of a dataset adds the rest.
 train_dataloader = dict(
     persistent_workers=True, sampler=dict(type='InfiniteStreamSampler', shuffle=True)
 )

@@ -1,4 +1,4 @@
-# The drawn shapes of `make demo` (demo/shapes.py) at two thirds of their size:
+# The synthetic shapes of `make demo` (demo/shapes.py) at two thirds of their size:
 # data_root/images/{train,val}/CLASS/*.jpg.
 _base_ = ['classification_loaders.py']
 

@@ -1,4 +1,4 @@
-# The drawn shapes of `make demo` (demo/shapes.py) at two thirds of their size:
+# The synthetic shapes of `make demo` (demo/shapes.py) at two thirds of their size:
 # data_root/{images,masks}/{train,val}/CLASS/*.{jpg,png}.
 _base_ = ['segmentation_loaders.py']
 
@@ -36,7 +36,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
     dict(type='PackSegInputs'),
 ]
-# Evaluated at full size: the masks are loaded after resizing.
+# Masks are loaded after resizing, so that the evaluation is at full size.
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     resize,

@@ -1,5 +1,7 @@
-# UPerNet on the raw strides 8, 16, 16 and 16, with the auxiliary FCN of weight 0.4
-# that the token-labeling authors published for LV-ViT. num_classes is the leaf's.
+# UPerNet on the strides 8, 16, 16 and 16, with the auxiliary FCN head of loss weight
+# 0.4 that the Token Labeling authors published for LV-ViT. A recipe sets num_classes,
+# and in_channels of both heads if its arch is another. The in_channels follow
+# --cfg-options model.backbone.arch.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',

@@ -1,4 +1,4 @@
-# The leaf sets arch (twice) and num_classes.
+# A recipe sets the arch of the backbone, which the head takes too, and num_classes.
 model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
@@ -10,7 +10,6 @@ model = dict(
     backbone=dict(type='VOLO', arch='d1', img_size=224, drop_path_rate=0.1),
     head=dict(
         type='VOLOHead',
-        arch='d1',
         num_classes=1000,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),

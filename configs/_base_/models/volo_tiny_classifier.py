@@ -1,6 +1,3 @@
 _base_ = ['volo_classifier.py']
 
-model = dict(
-    backbone=dict(arch='tiny', img_size=128, drop_path_rate=0.0),
-    head=dict(arch='tiny'),
-)
+model = dict(backbone=dict(arch='tiny', img_size=128, drop_path_rate=0.0))

@@ -1,4 +1,5 @@
-# Token labels where the dataset has them, smoothed labels where not, and MixToken.
+# Training with MixToken, and with token labels if the dataset has label maps; else with
+# smoothed labels.
 _base_ = ['volo_classifier.py']
 
 model = dict(

@@ -1,5 +1,5 @@
-# AdamW without weight decay on norms, biases, pos_embed and cls_token; the schedule
-# sets learning rate and weight decay.
+# AdamW without weight decay on norms, biases, pos_embed and cls_token. The schedule
+# sets the learning rate and the weight decay.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW'),

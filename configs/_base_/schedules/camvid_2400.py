@@ -1,5 +1,5 @@
-# Ours: 52 epochs of CamVid's 367 images at batch 8. From scratch, a small model
-# takes a higher rate than a pretrained one.
+# This project's: 52 epochs of CamVid's 367 images at batch size 8. A small model from
+# random weights takes a higher learning rate than a pretrained one.
 _base_ = ['camvid_6k.py']
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.05))

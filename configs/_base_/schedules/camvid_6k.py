@@ -1,4 +1,4 @@
-# Ours: a small dataset wants a short schedule and a single GPU or CPU.
+# This project's, for a small dataset: a short schedule on one GPU or CPU.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.01),

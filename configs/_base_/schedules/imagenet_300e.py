@@ -1,5 +1,5 @@
-# AdamW; 20 epochs of warm-up from 1e-6 over a cosine of 300 epochs, 10 epochs of
-# cool-down at 1e-5. Published for d1: 1.6e-3, for d2 and d3: 1.0e-3.
+# AdamW with a cosine schedule: 300 epochs, the first 20 of them warm-up from 1e-6, then
+# 10 epochs at 1e-5. Published learning rate: 1.6e-3 for d1, 1.0e-3 for d2 and d3.
 _base_ = ['adamw.py']
 
 optim_wrapper = dict(

@@ -1,5 +1,5 @@
-# Published: 30 epochs from 8e-6 to 4e-6, the first 5 of them warm-up from 1e-6, almost
-# no weight decay.
+# Published: 30 epochs, the learning rate from 8e-6 to 4e-6, the first 5 epochs warm-up
+# from 1e-6, almost no weight decay.
 _base_ = ['imagenet_300e.py']
 
 optim_wrapper = dict(optimizer=dict(lr=8e-6, weight_decay=1e-8))

@@ -1,6 +1,6 @@
-# AdamW 6e-5 with linear warm-up and decay: what mmsegmentation uses for transformer
-# backbones and the token-labeling authors published for LV-ViT, mixed precision
-# included. VOLO's own segmentation code was never released.
+# AdamW at 6e-5 with linear warm-up and decay, in mixed precision: the schedule that
+# mmsegmentation uses for transformer backbones, and that the Token Labeling authors
+# published for LV-ViT. VOLO's authors did not release their segmentation code.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
