@@ -1,3 +1,4 @@
+import os
 from functools import partial
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_every_image_gets_a_map(images, tmp_path):
         f'{tmp_path / "out"}: 6 label maps (6 new) of 4 x 4 cells, 2 classes each; '
         "annotator's top-1: 83.33% of the 6 new"
     )
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'a.png')
+    with pytest.raises(DataError, match=r'a.png: broken image \(a FIFO\)'):
+        read_image(tmp_path / 'a.png')
 
 
 @pytest.mark.parametrize('packed', [False, True])

@@ -12,7 +12,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch.utils.data import Dataset
 
-from volo.datasets.checks import IMAGE_SUFFIXES
+from volo.datasets.checks import IMAGE_SUFFIXES, special_file
 from volo.errors import DataError
 from volo.token_label.maps import label_key
 
@@ -55,6 +55,8 @@ def read_image(path: str | Path, upright: bool = False) -> Image.Image:
     """
     color_type = 'color' if upright else 'color_ignore_orientation'
     try:
+        if special := special_file(path):
+            raise OSError(special)
         with warnings.catch_warnings():
             # Pillow warns about truncated EXIF data, which ImageNet has.
             warnings.simplefilter('ignore', UserWarning)

@@ -165,7 +165,7 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
 def _bomb_finding(path: str, error: Image.DecompressionBombError) -> Finding:
     text = str(error).partition(',')[0]
     remedy = 'Cut the image into tiles, or remove the sample'
-    return Finding('file-broken', path, f'{text}: a decompression bomb?', remedy)
+    return Finding('file-broken', path, f'{text}, like a decompression bomb', remedy)
 
 
 def _jpeg_problem(content: bytes) -> str:
