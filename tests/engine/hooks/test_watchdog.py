@@ -219,13 +219,15 @@ class Runner:
         threading.Event().wait(1.5 * timeout)
 
     def is_paused(self):
+        threading.Event().wait(timeout / 5)  # the watch looks
         pid = os.getpid()
         if os.fork() == 0:  # what a shell does after Ctrl-Z and fg
             os.kill(pid, signal.SIGSTOP)
             threading.Event().wait(1.5 * timeout)
             os.kill(pid, signal.SIGCONT)
             os._exit(0)
-        threading.Event().wait(timeout / 4)  # the watch looks
+        for _ in range(5):  # one ends in the pause, then the watch looks
+            threading.Event().wait(timeout / 20)
 
     is_paused_alone = is_paused
 
