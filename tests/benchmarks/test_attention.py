@@ -17,7 +17,7 @@ SMALL = dict(
 )
 
 
-def test_the_tensors_are_those_of_the_first_stage():
+def test_tensors_have_the_shapes_of_the_first_stage():
     tensors = make_tensors('d1', 224, 2, 'bf16', 'cpu')
     assert tensors.value.shape == tensors.grad.shape == (2, 28, 28, 192)
     assert tensors.logits.shape == (2, 14, 14, 6 * 81)
@@ -26,7 +26,7 @@ def test_the_tensors_are_those_of_the_first_stage():
     assert output.shape == tensors.value.shape
 
 
-def test_the_bytes_that_have_to_move():
+def test_moved_bytes():
     tensors = make_tensors('d1', 224, 2, 'bf16', 'cpu')
     value, logits = 2 * (2 * 28 * 28 * 192), 2 * (2 * 14 * 14 * 486)
     # Forward reads value and logits and writes the output.
@@ -37,7 +37,7 @@ def test_the_bytes_that_have_to_move():
 
 
 @pytest.mark.parametrize('what', attention.PASSES)
-def test_a_backend_gets_gradients_if_they_are_asked_for(what):
+def test_inputs_require_gradients_in_the_backward_pass_alone(what):
     seen = []
 
     def backend(value, logits, **window):
@@ -56,7 +56,7 @@ def test_all_backends_and_the_copy_take_turns(monkeypatch):
     def turns(steps, repeats, calls):
         functions.extend(steps)
         times = dict.fromkeys(steps, [4.0, 8.0])
-        # A copy reads and writes: 100 bytes in 1 s, or in 2 s.
+        # A copy of 48 bytes reads and writes 96 bytes, in 1 s and in 2 s.
         return {**times, ('windows', 'forward'): [2.0, 2.0], 'copy': [1.0, 2.0]}
 
     monkeypatch.setattr(attention, 'COPY_BYTES', dict(cpu=48))
@@ -75,13 +75,13 @@ def test_all_backends_and_the_copy_take_turns(monkeypatch):
     moved = make_tensors('tiny', 32, 2, 'float32', 'cpu').moved_bytes('forward')
     assert new['moved_mb'] == moved / 1e6
     assert new['copy_milliseconds'] == pytest.approx(1e3 * moved * 1.5 / 96)
-    # 2 s against 1 and 2 times moved / 96 s.
+    # 2 s, against moved / 96 s and 2 * moved / 96 s.
     assert new['times_copy'] == pytest.approx((2 + 1) / 2 * 96 / moved)
     assert rows['reference forward+backward']['milliseconds'] == 6000
     assert rows['windows forward+backward']['ratio'] == 1
 
 
-def test_it_runs(monkeypatch):
+def test_report_of_a_real_run(monkeypatch):
     monkeypatch.setattr(attention, 'COPY_BYTES', dict(cpu=2**20))
     report = measure_attention(['reference'], **{**SMALL, 'dtype': 'bf16'})
     assert [row['passes'] for row in report.rows] == list(attention.PASSES)
@@ -89,7 +89,7 @@ def test_it_runs(monkeypatch):
     assert len(report.cells()) == 2
 
 
-def test_what_is_impossible_is_said():
+def test_impossible_options_are_refused():
     with pytest.raises(ConfigError, match='multiple of 16'):
         measure_attention(['reference'], **{**SMALL, 'img_size': 40})
     with pytest.raises(ConfigError, match='fused runs on GPUs'):

@@ -9,7 +9,7 @@ from tests.synth_weights import DATA
 WHOLE = np.array([[0.0, 0.0, 1.0, 1.0]])
 
 
-def test_targets_equal_the_authors():
+def test_targets_match_the_authors_code():
     golden = np.load(DATA / 'token_label_c20_14.npz')
     scores, classes = torch.from_numpy(golden['maps']).unbind(1)
     for grid, columns in (((1, 1), slice(1, 2)), ((14, 14), slice(2, None))):
@@ -21,7 +21,7 @@ def test_targets_equal_the_authors():
         )
 
 
-def test_a_token_a_cell():
+def test_one_token_per_cell():
     """Tokens are counted row by row; a class that is listed twice adds up."""
     scores = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]], [[1.0, 0, 0], [0, 0, 7]]]])
     classes = torch.tensor([[[[0, 1, 2], [3, 0, 1]], [[0, 0, 0], [0, 0, 2]]]])
@@ -42,7 +42,7 @@ def test_boxes_are_left_top_width_height():
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
-def test_smoothing_is_the_published_one(smoothing):
+def test_label_smoothing_is_as_published(smoothing):
     scores, classes = torch.rand(1, 2, 3, 3), torch.randint(5, (1, 2, 3, 3))
     arguments = scores, classes, WHOLE, (2, 2), 5
     plain = dense_label_map_targets(*arguments, 0.0)
@@ -52,7 +52,7 @@ def test_smoothing_is_the_published_one(smoothing):
     torch.testing.assert_close(targets.sum(-1), torch.full((1, 4), 1 + off))
 
 
-def test_cross_entropy_is_torchs():
+def test_cross_entropy_matches_torch():
     torch.manual_seed(0)
     logits, targets = torch.randn(3, 7, 5), torch.rand(3, 7, 5)
     expected = F.cross_entropy(

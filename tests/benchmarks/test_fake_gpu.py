@@ -21,7 +21,7 @@ def zeros(*shape, dtype=torch.float32, **options):
 
 @contextlib.contextmanager
 def autocast():
-    """torch's own, which refuses without a GPU while its switches do not."""
+    """Switch torch's autocast on; torch.autocast itself needs a GPU."""
     torch.set_autocast_enabled('cuda', True)
     torch.set_autocast_dtype('cuda', torch.bfloat16)
     torch.autocast_increment_nesting()
@@ -59,7 +59,7 @@ CALLS = dict(
 
 
 @pytest.mark.parametrize('name', CALLS)
-def test_dtypes_are_those_of_torchs_autocast(fake, name):
+def test_dtypes_match_torch_autocast(fake, name):
     x, w = zeros(8, 8, dtype=torch.bfloat16), zeros(8, 8)
     with FakeGPU(), GPUFunctions(torch.bfloat16):
         ours = CALLS[name](x, w)
@@ -68,7 +68,7 @@ def test_dtypes_are_those_of_torchs_autocast(fake, name):
     assert (ours.dtype, ours.shape) == (torchs.dtype, torchs.shape)
 
 
-def test_what_is_made_of_weights_is_kept(fake):
+def test_cast_weights_are_kept(fake):
     weight = torch.nn.Parameter(zeros(4, 4))
     with FakeGPU(), GPUFunctions(torch.float16) as functions:
         hidden = F.linear(zeros(2, 4), weight)
@@ -77,13 +77,13 @@ def test_what_is_made_of_weights_is_kept(fake):
     assert kept.shape == (4, 4) and kept.dtype == torch.float16
 
 
-def test_float32_is_left_alone(fake):
+def test_float32_is_not_cast(fake):
     with FakeGPU(), GPUFunctions(torch.float32) as functions:
         found = F.linear(zeros(2, 4), torch.nn.Parameter(zeros(4, 4)))
     assert found.dtype == torch.float32 and functions.weights == []
 
 
-def test_one_value_a_channel_is_normalized():
+def test_batch_norm_accepts_one_value_per_channel():
     x, mean, var = torch.full((1, 3), 2.0), torch.ones(3), torch.ones(3)
     with GPUFunctions(torch.float32):
         found = F.batch_norm(x, mean, var, training=True)
@@ -110,7 +110,7 @@ def test_a_fake_gpu_trains(fake):
             assert layer.weight.grad.device.type == 'cuda'
             optimizer.step()
             optimizer.zero_grad()
-        assert zeros(1).item() == 1.0  # whatever it would be
+        assert zeros(1).item() == 1.0  # the value of every fake number
 
 
 def test_a_mask_selects_everything(fake):
@@ -124,18 +124,18 @@ def test_a_mask_selects_everything(fake):
 @pytest.mark.parametrize(
     'size, expected', [(0, 0), (1, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK)]
 )
-def test_blocks_are_whole(size, expected):
+def test_bytes_are_rounded_up_to_blocks(size, expected):
     assert rounded(size) == expected
 
 
 @pytest.fixture
 def counted():
-    """Bytes on the CPU, where real tensors can be had."""
+    """Count bytes of real tensors, on the CPU."""
     with LiveBytes('cpu') as live:
         yield live
 
 
-def test_what_lives_counts_until_it_is_freed(counted):
+def test_storages_count_until_they_are_freed(counted):
     a = torch.zeros(BLOCK)
     b = torch.zeros(1)
     assert counted.live == 5 * BLOCK
@@ -150,7 +150,7 @@ def test_what_lives_counts_until_it_is_freed(counted):
     assert counted.live == 0 and counted.peak == (5 * BLOCK, 0)
 
 
-def test_the_peak_remembers_the_gradients_that_lived_then(counted):
+def test_the_peak_records_its_gradients(counted):
     first = torch.zeros(BLOCK)
     counted.gradients = 4
     both = SimpleNamespace(second=torch.zeros(BLOCK))
@@ -160,7 +160,7 @@ def test_the_peak_remembers_the_gradients_that_lived_then(counted):
     assert counted.peak == (8 * BLOCK, 4) and first is not None
 
 
-def test_tensors_from_before_are_added_once():
+def test_a_storage_is_added_once():
     before, live = torch.zeros(1), LiveBytes('cpu')
     live.add(before)
     live.add(before.view(1, 1))

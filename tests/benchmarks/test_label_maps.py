@@ -11,7 +11,7 @@ from benchmarks.label_maps import (
 KEYS = ['a/0', 'b/1', 'b/0']
 
 
-def test_random_maps_are_of_the_published_kind(tmp_path):
+def test_random_maps_have_the_published_shape_and_dtype(tmp_path):
     maps = write_random_maps(tmp_path / 'maps', KEYS, num_classes=3)
     assert sorted(maps.keys()) == sorted(KEYS)
     found = [maps.read(key) for key in KEYS]
@@ -34,7 +34,7 @@ def test_the_packed_store_has_the_same_maps(tmp_path):
             np.testing.assert_array_equal(getattr(store.read(key), part), expected)
 
 
-def test_whole_blocks_of_all_files_count(tmp_path):
+def test_bytes_on_disk_are_whole_blocks(tmp_path):
     assert bytes_on_disk(tmp_path) == 0
     for name in ('a.pt', 'deep/b.pt'):
         path = tmp_path / name

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 def rows(output):
-    """The cells of a table, a list a row."""
+    """Return the cells of a table, one list per row."""
     return [
         re.split(r'\s*│\s*', line)[1:-1] for line in output.splitlines() if '│' in line
     ]
@@ -43,7 +43,7 @@ def test_pipeline_compares_with_images_alone(toy):
     ]
 
 
-def test_models_are_written_as_shown(tmp_path):
+def test_models_files_match_the_table(tmp_path):
     done = run_tool(
         *('benchmarks', 'models', '--arch', 'tiny', '--models', 'ours'),
         *('--img-size', 32, '--batch-size', 1, '--compile', 'eager'),
@@ -71,7 +71,7 @@ def test_reliability_compares_with_mmengine(tmp_path):
     assert rows(done.stdout)[0][0] == 'training iteration'
 
 
-def test_what_cannot_be_measured_is_said(toy):
+def test_impossible_commands_fail_with_a_message(toy):
     done = run_tool('benchmarks', 'token-loss', '--device', 'cuda')
     assert done.returncode == 2 and 'there is no GPU' in done.stderr
     done = run_tool('benchmarks', 'pipeline', toy / 'classify.py')

@@ -15,14 +15,14 @@ from benchmarks.measure import (
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on only where a test says so."""
+    """A clock that a test sets."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(measure.time, 'perf_counter', lambda: clock.now)
     return clock
 
 
 def takes(clock, seconds):
-    """A function whose calls take these seconds."""
+    """Return a function whose calls take these seconds."""
     left = iter(seconds)
 
     def function():
@@ -44,7 +44,7 @@ def test_the_first_turn_is_not_timed(clock):
     assert turn_seconds(functions, repeats=3) == dict(a=[1, 3, 8], b=[2, 2, 2])
 
 
-def test_times_are_of_a_call(clock):
+def test_times_are_per_call(clock):
     functions = dict(a=takes(clock, [100, 100, 1, 3]))
     assert turn_seconds(functions, repeats=1, calls=2) == dict(a=[2])
 
@@ -53,8 +53,8 @@ def test_the_median_of_all_turns(clock):
     assert median_seconds(dict(a=takes(clock, [100, 1, 3, 8])), repeats=3) == dict(a=3)
 
 
-def test_a_ratio_is_of_one_turn():
-    # In the second turn, all the machine was ten times as slow.
+def test_a_ratio_compares_times_of_one_turn():
+    # In the second turn, the whole machine was ten times as slow.
     seconds = dict(a=[1.0, 10.0, 1.0], b=[2.0, 20.0, 4.0])
     ratios = speed_ratios(seconds, 'a')
     assert ratios['a'] == Spread(1.0, 1.0, 1.0)
@@ -62,7 +62,7 @@ def test_a_ratio_is_of_one_turn():
     assert speed_ratios(seconds, 'b')['a'] == Spread(2.0, 2.0, 4.0)
 
 
-def test_the_peak_is_what_lives_at_once():
+def test_the_peak_counts_tensors_alive_at_once():
     def allocate():
         for _ in range(3):
             torch.ones(1000, dtype=torch.float32)

@@ -44,7 +44,7 @@ def count(name, batch_size, with_cp=False):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_parameters_have_a_closed_form(name):
+def test_parameters_match_a_closed_form(name):
     training = make(name)
     found = count(name, 2)
     parameters = [rounded(4 * p.numel()) for p in training.model.parameters()]
@@ -56,7 +56,7 @@ def test_parameters_have_a_closed_form(name):
     assert parts.pop('total') == sum(parts.values()) - parts['gradients']
 
 
-def test_only_what_is_trained_has_gradients():
+def test_frozen_parameters_have_no_gradients():
     cfg = read(CONFIGS[1])
     cfg.model.backbone.frozen_stages = 4
     cfg.custom_hooks = [dict(type='EMAHook')]
@@ -70,7 +70,7 @@ def test_only_what_is_trained_has_gradients():
 
 @pytest.fixture
 def operators(monkeypatch):
-    """What ran under a tracker: operators and what they returned."""
+    """Record the operators that run under a tracker, and what they return."""
     found, dispatch = [], LiveBytes.__torch_dispatch__
 
     def listen(self, func, *args):
@@ -85,7 +85,7 @@ def operators(monkeypatch):
     return found
 
 
-def test_kernels_are_those_of_a_gpu(operators):
+def test_kernels_of_a_gpu_run(operators):
     make(CONFIGS[0]).step(2)
     names = {name for name, *_ in operators}
     for name in ('flash_attention', 'flash_attention_backward'):
@@ -104,14 +104,14 @@ def forward(training, functions, operators):
     with tracker, FakeGPU(), functions:
         losses = training.model(*training._make_batch(2), mode='loss')
     assert losses
-    # What C++ asks about a tensor and how often it detaches one costs nothing.
+    # Neither takes memory.
     free = 'prim.device.default', 'aten.detach.default'
     return [found for found in operators if found[0] not in free], tracker.peak
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_autocast_is_torchs(name, operators, monkeypatch):
-    """torch's own does the forward pass of fake tensors, only not the backward."""
+def test_operators_match_torch_autocast(name, operators, monkeypatch):
+    """torch's own autocast works in the forward pass of fake tensors."""
     training = FakeTraining(read(name), 'bf16')
     with training.fake:
         ours = forward(training, training.functions, operators)
@@ -124,7 +124,7 @@ def test_autocast_is_torchs(name, operators, monkeypatch):
             return dispatch(self, func, types, args, kwargs)
 
         monkeypatch.setattr(FakeGPU, '__torch_dispatch__', with_device)
-        # torch.autocast refuses without a GPU, its switches do not.
+        # torch.autocast needs a GPU; these switches do not.
         torch.set_autocast_enabled('cuda', True)
         torch.set_autocast_dtype('cuda', torch.bfloat16)
         torch.autocast_increment_nesting()
@@ -134,17 +134,17 @@ def test_autocast_is_torchs(name, operators, monkeypatch):
             torch.clear_autocast_cache()
             torch.autocast_decrement_nesting()
             torch.set_autocast_enabled('cuda', False)
-    # In another order: torch casts the arguments of a function from the last on.
+    # The order differs: torch casts the last argument of a function first.
     ours_alone = Counter(ours[0]) - Counter(torchs[0])
     assert Counter(torchs[0]) - Counter(ours[0]) == Counter()
-    # `labels.to(device)`, where they are: C++ is told that they are not.
+    # `labels.to(device)` copies, since FakeGPU tells C++ of another device.
     of_labels = ('aten._to_copy.default', ((2,), torch.int64, 'cuda'))
     assert ours_alone.keys() <= {of_labels}
     assert ours[1] == pytest.approx(torchs[1], rel=1e-3)
 
 
 def tracked(tracker, moment):
-    """Bytes on the GPU by their kind, from torch's tracker."""
+    """Return the bytes on the GPU by kind, from torch's tracker."""
     (found,) = [
         {getattr(kind, 'value', kind): size for kind, size in kinds.items()}
         for device, kinds in tracker.get_tracker_snapshot(moment).items()
@@ -154,7 +154,7 @@ def tracked(tracker, moment):
 
 
 @pytest.mark.parametrize('name, with_cp', [(CONFIGS[0], False), (CONFIGS[1], True)])
-def test_counts_are_those_of_torchs_tracker(name, with_cp):
+def test_counts_match_torch_mem_tracker(name, with_cp):
     training = make(name)
     tracker = MemTracker()
     tracker.track_external(training.model, training.optimizer)
@@ -178,15 +178,15 @@ def test_counts_are_those_of_torchs_tracker(name, with_cp):
     assert found.optimizer == after_backward['Optstate']
 
 
-def test_a_real_step_needs_as_much():
-    """On a CPU, in float32: there both can be had."""
+def test_counts_match_a_real_step():
+    """A CPU in float32 runs both."""
     fake = FakeTraining(read(CONFIGS[1]), 'float32', device='cpu')
     found = {with_cp: fake.step(2, with_cp) for with_cp in (False, True)}
     cfg = read(CONFIGS[1])
     init_default_scope(cfg.default_scope)
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
-    # Its batch is real where no mode makes it fake.
+    # Outside the fake mode, its batch is real.
     fake.model = model
 
     def step():
@@ -210,7 +210,7 @@ def test_memory_is_linear_in_the_batch():
 
 
 @pytest.mark.parametrize('limit', [5, 20, 21, 22, 57, 400, 401, 1000, 9999])
-def test_largest_batch_follows_the_lines(limit):
+def test_largest_batch(limit):
     counted = []
 
     def total(batch):
@@ -236,12 +236,12 @@ def test_report(monkeypatch):
     assert 'fits 1 GB' in report.markdown()
 
 
-def test_dtype_is_the_configs():
+def test_dtype_comes_from_the_config():
     assert training_dtype(read('volo_d1_imagenet')) == 'fp16'
     assert training_dtype(read('volo_tiny_shapes')) == 'float32'
 
 
-def test_what_is_impossible_is_said():
+def test_unsuitable_configs_are_refused():
     with pytest.raises(ConfigError, match='shards the model'):
         FakeTraining(read('volo_d5_fsdp_imagenet'), 'bf16')
     cfg = read(CONFIGS[0])

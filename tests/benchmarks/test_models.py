@@ -10,7 +10,7 @@ from volo.errors import ConfigError
 
 
 class Toy(nn.Module):
-    """A classifier that remembers what it was called with."""
+    """A classifier that records its calls."""
 
     def __init__(self, arch, img_size):
         super().__init__()
@@ -24,7 +24,7 @@ class Toy(nn.Module):
 
 @pytest.fixture
 def toys(monkeypatch):
-    """Toys in the place of all models; those that were built, in order."""
+    """Replace all models by toys; the toys in the order they were built."""
     built = []
 
     def build(arch, img_size):
@@ -45,7 +45,7 @@ def test_gmac_is_as_published():
     assert count_gmac('swin', 'd1', 224) == pytest.approx(4.5, abs=0.02)
 
 
-def test_ours_and_timms_are_the_same_network():
+def test_ours_and_timm_have_the_same_size():
     ours, timms = (BUILDERS[name]('d1', 64) for name in ('ours', 'timm'))
     sizes = [sum(p.numel() for p in model.parameters()) for model in (ours, timms)]
     assert sizes[0] == sizes[1]
@@ -65,7 +65,7 @@ def test_the_step_runs_the_model_in_its_mode(toys, mode):
 
 
 @pytest.mark.parametrize(('mode', 'passes'), [('inference', 1), ('training', 3)])
-def test_a_row_for_each_model_and_way(toys, mode, passes):
+def test_a_row_for_each_model_and_way_to_compile(toys, mode, passes):
     options = StepOptions(mode=mode, batch_size=2, compile=['eager'], repeats=2)
     report = measure_models(['ours', 'timm', 'swin'], 'd1', 32, options)
     assert [row['name'] for row in report.rows] == [
@@ -82,7 +82,7 @@ def test_a_row_for_each_model_and_way(toys, mode, passes):
     assert len(report.cells()) == 3
 
 
-def test_the_product_is_a_product():
+def test_matrix_product():
     assert count_gmac('product', 'd1', 32) == pytest.approx(2048**3 / 1e9)
     product = models.Product(1000)
     logits = product(torch.zeros(2, 3, 4, 4))
@@ -115,7 +115,7 @@ def test_the_tiny_arch_alone():
     assert row['name'] == 'ours eager' and row['ratio'] == 1.0
 
 
-def test_what_does_not_exist_is_said():
+def test_unknown_models_and_sizes_are_refused():
     options = StepOptions(compile=['eager'])
     with pytest.raises(ConfigError, match="timm has no VOLO 'tiny'"):
         measure_models(['ours', 'timm'], 'tiny', 32, options)

@@ -14,7 +14,7 @@ NAMES = ['images alone', 'label maps, .pt', 'label maps, packed']
 
 @pytest.fixture
 def drawn():
-    """What a transform of the pipeline draws: images and numbers."""
+    """Record the image and a random number in a transform of the pipeline."""
     found = []
 
     @TRANSFORMS.register_module(name='DrawANumber', force=True)
@@ -66,16 +66,16 @@ def test_all_load_the_same_images_and_augmentations(tmp_path, monkeypatch, drawn
     alone, files, packed = (drawn[6 * i : 6 * i + 6] for i in range(3))
     assert alone == files == packed and len(drawn) == 18
     paths = [path for path, _ in alone]
-    # There are four images: after the last comes the first again.
+    # There are four images; after the last, the first is loaded again.
     assert len(set(paths)) == 4 and paths[4:] == paths[:2]
     assert len({number for _, number in alone[:4]}) == 4
 
 
-def test_a_config_without_token_labels(tmp_path):
+def test_a_config_without_token_labels_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='c.py: no TokenLabelDataset in train_data'):
         measure_pipeline(config(tmp_path, type='ImageFolder'), count=1, repeats=1)
 
 
-def test_no_images(tmp_path, drawn):
+def test_missing_images_are_an_error(tmp_path, drawn):
     with pytest.raises(DataError, match='train: no such folder'):
         measure_pipeline(config(tmp_path), count=1, repeats=1)

@@ -25,7 +25,7 @@ from volo.errors import ConfigError
 
 @pytest.fixture
 def cfg(monkeypatch):
-    """A tiny config, with few and small images."""
+    """A tiny config with few small images."""
     draw = reliability.generate_shapes_dataset
     small = dict(train_per_class=2, val_per_class=1, size=64)
     monkeypatch.setattr(
@@ -43,7 +43,7 @@ def hook_backend(runner):
     return hooks[0].file_backend
 
 
-def test_both_train_and_differ_in_what_is_compared_alone(cfg, tmp_path):
+def test_both_train_and_differ_in_hooks_and_sampler_alone(cfg, tmp_path):
     runners = make_runners(cfg, tmp_path, batch_size=5, num_workers=0)
     mine = {hook.type for hook in cfg.default_hooks.values()}
     plain, ours = (parts(runners[name]) for name in (PLAIN, OURS))
@@ -87,11 +87,11 @@ def test_the_augmentation_of_a_recipe_with_label_maps_is_kept(cfg, tmp_path):
     for runner in runners.values():
         loader = runner.train_loop.dataloader
         transforms = [type(t).__name__ for t in loader.dataset.pipeline.transforms]
-        assert 'RandomErasing' in transforms
+        assert 'NormalizedErasing' in transforms
         assert (loader.batch_size, loader.num_workers) == (2, 1)
 
 
-def test_more_is_a_share_of_what_mmengine_takes(monkeypatch):
+def test_additional_time_is_a_share_of_mmengines(monkeypatch):
     times = {
         PLAIN: [1.0, 4.0, 2.0],
         f'{PLAIN} again': [1.0, 4.0, 2.0],
@@ -113,7 +113,7 @@ def test_more_is_a_share_of_what_mmengine_takes(monkeypatch):
     assert [row[f'more_{key}'] for key in ('median', 'low', 'high')] == [0.25, 0.0, 0.5]
 
 
-def test_another_kind_of_config(tmp_path):
+def test_another_kind_of_config_is_refused(tmp_path):
     cfg = Config.fromfile(ROOT / 'configs/volo_tiny_upernet_shapes.py')
     with pytest.raises(ConfigError, match='no classifier'):
         make_runners(cfg, tmp_path, batch_size=2, num_workers=0)

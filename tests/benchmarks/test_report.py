@@ -20,7 +20,7 @@ def report():
 
 
 def table(markdown):
-    """The cells of a Markdown table below its head."""
+    """Return the cells of a Markdown table below its header."""
     lines = [line for line in markdown.splitlines() if line.startswith('|')]
     return [[cell.strip() for cell in line[1:-1].split('|')] for line in lines[2:]]
 
@@ -37,7 +37,7 @@ def test_both_files_hold_the_same_numbers(report, tmp_path):
     ]
 
 
-def test_both_files_tell_machine_and_options(report, tmp_path):
+def test_both_files_hold_machine_and_options(report, tmp_path):
     json_path, markdown_path = report.write(str(tmp_path))
     data = json.loads(json_path.read_text())
     assert data['options'] == report.options
@@ -52,11 +52,11 @@ def test_both_files_tell_machine_and_options(report, tmp_path):
         ('', 'sizes.json'),
         ('new/', 'new/sizes.json'),
         ('new/h100', 'new/h100.json'),
-        # A dot in the name is no suffix.
+        # A dot in the name does not begin a suffix.
         ('torch2.11', 'torch2.11.json'),
     ],
 )
-def test_a_folder_or_the_path_without_suffix(report, tmp_path, out, expected):
+def test_out_is_a_folder_or_a_path_without_suffix(report, tmp_path, out, expected):
     paths = report.write(f'{tmp_path}/{out}' if out else str(tmp_path))
     assert paths[0] == tmp_path / expected
     assert [path.is_file() for path in paths] == [True, True]

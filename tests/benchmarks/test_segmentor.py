@@ -20,7 +20,7 @@ EAGER = dict(compile=['eager'], repeats=1)
 
 @pytest.fixture
 def cfg():
-    """A config with thin heads: what they compute does not matter here."""
+    """A config with thin heads, which compute fast."""
     cfg = Config.fromfile(ROOT / 'configs/volo_d1_upernet_cityscapes.py')
     cfg.model.decode_head.channels = cfg.model.auxiliary_head.channels = 8
     return cfg
@@ -43,7 +43,7 @@ def test_another_crop(cfg):
     assert cfg.model.test_cfg.stride == (64, 64)
 
 
-def test_timms_maps_are_comparable_with_ours(cfg):
+def test_timm_returns_maps_of_the_same_shapes(cfg):
     set_crop(cfg, 64)
     window = (32, 64)
     shapes, sizes = [], []
@@ -56,11 +56,11 @@ def test_timms_maps_are_comparable_with_ours(cfg):
         )
     assert shapes[0] == shapes[1]
     assert shapes[0] == [(1, 192, 4, 8), *[(1, 384, 2, 4)] * 3]
-    # No class attention, no classifiers: timm cut them off.
+    # timm has neither class attention nor classifiers here.
     assert sizes[0] == sizes[1]
 
 
-def test_timms_backbone_takes_over_what_it_can():
+def test_timm_config_keeps_our_options():
     ours = dict(type='VOLO', arch='d3', out_indices=(0, 3), drop_path_rate=0.2)
     timms = timm_backbone(ours, (512, 1024))
     assert timms['model_name'] == 'volo_d3_224' and timms['img_size'] == (512, 1024)
@@ -92,7 +92,7 @@ def test_backbone_and_heads_are_compiled(cfg, monkeypatch):
     assert compiled == [(part, 'compiled') for part in parts]
 
 
-def test_what_is_impossible_is_said(cfg):
+def test_impossible_options_are_refused(cfg):
     with pytest.raises(ConfigError, match='windows of 24 x 64'):
         measure_segmentor(cfg, 64, (24, 64), StepOptions(**EAGER))
     with pytest.raises(ConfigError, match='need two images'):

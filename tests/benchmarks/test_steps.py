@@ -14,7 +14,7 @@ from benchmarks.steps import (
 from volo.errors import ConfigError
 
 
-def test_inference_is_without_gradients_and_in_the_dtype():
+def test_inference_has_no_gradients_and_uses_the_dtype():
     layer = nn.Linear(2, 2)
     seen = []
     step = inference_step(
@@ -25,7 +25,7 @@ def test_inference_is_without_gradients_and_in_the_dtype():
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bf16'])
-def test_a_training_step_updates_and_forgets_the_gradient(dtype):
+def test_a_training_step_updates_and_clears_the_gradient(dtype):
     layer = nn.Linear(2, 1)
     before = layer.weight.detach().clone()
     options = StepOptions(mode='training', dtype=dtype)
@@ -34,7 +34,7 @@ def test_a_training_step_updates_and_forgets_the_gradient(dtype):
     )
     step()
     assert layer.weight.grad is None
-    # The gradient is 1: AdamW steps down by its rate.
+    # The gradient is 1: AdamW lowers the weight by the learning rate.
     assert torch.all(layer.weight < before)
 
 
@@ -67,7 +67,7 @@ def test_ways_to_compile(how, monkeypatch):
 
 
 @pytest.mark.parametrize(('reference', 'used'), [('b', 'b'), ('missing', 'a')])
-def test_numbers_come_from_the_turns(monkeypatch, reference, used):
+def test_compare_summarizes_the_turns(monkeypatch, reference, used):
     seconds = dict(a=[1.0, 2.0, 4.0], b=[2.0, 2.0, 2.0])
     monkeypatch.setattr(steps, 'turn_seconds', lambda *args: seconds)
     monkeypatch.setattr(steps, 'peak_bytes', lambda *args: 3_000_000)
@@ -83,7 +83,7 @@ def test_numbers_come_from_the_turns(monkeypatch, reference, used):
     assert found['a']['seconds'] == seconds['a']
 
 
-def test_what_does_not_go_together():
+def test_contradicting_options_are_refused():
     with pytest.raises(ConfigError, match='fp16 needs --device cuda'):
         StepOptions(dtype='fp16')
     with pytest.raises(ConfigError, match='frozen'):

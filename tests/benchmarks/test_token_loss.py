@@ -9,7 +9,7 @@ from benchmarks.token_loss import make_step, measure_token_loss
 
 @pytest.fixture
 def losses(monkeypatch):
-    """Logits and losses of the steps that ran, by the name of the loss."""
+    """Record the logits and losses of all steps, by the name of the loss."""
     found = {}
     for name in ('soft_cross_entropy', 'dense_cross_entropy'):
         listen = functools.partial(remember, found, name, getattr(token_loss, name))
@@ -34,7 +34,7 @@ def test_dense_and_sparse_have_the_same_loss(losses):
 
 
 @pytest.mark.parametrize('kind', ['dense', 'sparse'])
-def test_steps_repeat_and_leave_no_gradient(losses, kind):
+def test_steps_repeat_and_clear_the_gradient(losses, kind):
     step = make_step(kind, batch_size=1, num_classes=9, device='cpu')
     ran = []
     for _ in range(2):

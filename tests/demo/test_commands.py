@@ -24,7 +24,7 @@ def test_a_failure_shows_the_end_of_the_output(tmp_path):
         run_tool(tool, [], tmp_path / 'console.log')
 
 
-def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch):
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
     assert thread_settings()['OMP_WAIT_POLICY'] == 'PASSIVE'
     monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')

@@ -15,7 +15,7 @@ def test_curves_of_all_runs_are_drawn(tmp_path):
     assert image.width > 800 and len(image.getcolors(1 << 22)) > 20
 
 
-def test_a_training_without_logged_losses_is_drawn_too(tmp_path):
+def test_a_training_without_logged_losses_is_drawn(tmp_path):
     curves = {'mIoU': Curve([1], [50.0])}
     draw_curves({}, {'a': curves}, tmp_path / 'curves.png')
     assert (tmp_path / 'curves.png').stat().st_size > 0

@@ -19,7 +19,7 @@ def test_every_stage_runs_and_missed_bars_are_an_error(tmp_path):
         *('--work-dir', work_dir, '--data-root', tmp_path / 'data'),
         *('--epochs', 1, '--iterations', 2, '--images-per-class', 5),
     )
-    # One epoch is not enough, and the demo does not pretend that it was.
+    # One epoch is not enough, and the demo says so.
     assert done.returncode == 2, done.stdout + done.stderr
     assert 'Traceback' not in done.stderr
     (error,) = [li for li in done.stderr.splitlines() if li.startswith('error: ')]

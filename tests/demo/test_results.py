@@ -7,7 +7,7 @@ from volo.errors import DataError
 from volo.visualization.curves import read_curves
 
 
-def test_a_run_that_never_was_is_named(tmp_path):
+def test_a_missing_run_is_named(tmp_path):
     for read in (read_curves, last_checkpoint):
         with pytest.raises(DataError, match=tmp_path.name):
             read(tmp_path)

@@ -23,7 +23,7 @@ def test_shape_covers_a_good_part_and_is_brighter(name):
         assert image[shape].mean() > image[~shape].mean()
 
 
-def test_color_says_nothing_about_the_class():
+def test_color_does_not_depend_on_the_class():
     # Class means of red, green and blue differ by no more than chance allows.
     number = 60
     colors = np.array(
@@ -43,7 +43,7 @@ def test_color_says_nothing_about_the_class():
     assert (np.abs(deviation) < 4 * standard_error).all()
 
 
-def test_outlines_are_what_their_names_say():
+def test_outlines_have_the_area_of_their_shape():
     axis = np.linspace(-1.2, 1.2, 481)
     u, v = np.meshgrid(axis, axis)
     area = {
@@ -56,7 +56,7 @@ def test_outlines_are_what_their_names_say():
     assert area['cross'] == pytest.approx(2 * 0.64 * 1.9 - 0.64**2, rel=0.02)
     # Equilateral in a circle of radius R: 3 sqrt(3) / 4 R^2.
     assert area['triangle'] == pytest.approx(3**1.5 / 4 * 1.1**2, rel=0.02)
-    # Ten triangles between neighbouring corners at 36 degrees.
+    # Ten triangles between neighboring corners at 36 degrees.
     star = 10 * 0.5 * 1.1 * 0.45 * np.sin(np.pi / 5)
     assert area['star'] == pytest.approx(star, rel=0.02)
     assert not shapes._OUTLINES['ring'](np.zeros(1), np.zeros(1))

@@ -18,7 +18,7 @@ SMALL = dict(train_per_class=2, val_per_class=1, size=48)
 
 
 def digests(root):
-    """Content of every file below a folder, hidden ones included."""
+    """Return the digest of every file below a folder, hidden ones included."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in root.rglob('*')
@@ -65,7 +65,7 @@ def test_more_images_keep_those_of_fewer(root, tmp_path):
     assert few.items() < many.items()
 
 
-def test_no_image_twice(root):
+def test_all_images_differ(root):
     contents = [
         content for name, content in digests(root).items() if name.startswith('images')
     ]
@@ -139,7 +139,7 @@ def test_refuses_a_broken_manifest(root):
     'wrong',
     [dict(train_per_class=0), dict(val_per_class=0), dict(size=16), dict(seed=-1)],
 )
-def test_refuses_senseless_numbers(tmp_path, wrong):
+def test_refuses_numbers_out_of_range(tmp_path, wrong):
     with pytest.raises(DataError, match=f'{next(iter(wrong))}='):
         generate_shapes_dataset(tmp_path / 'shapes', **{**SMALL, **wrong})
     assert not (tmp_path / 'shapes').exists()
