@@ -44,6 +44,14 @@ def test_rand_augment_is_timms():
         np.testing.assert_array_equal(found[..., ::-1], expected)
 
 
+def test_posterize_to_0_bits_is_black():
+    augment = TimmRandAugment('rand-m10-p1.0-n1-inc1')
+    augment.augment.ops = [
+        op for op in augment.augment.ops if op.name == 'PosterizeIncreasing'
+    ]
+    assert not augment(dict(img=image()))['img'].any()
+
+
 @pytest.mark.parametrize('value', [0.2, -0.31])
 @pytest.mark.parametrize('name', _MOVES)
 def test_moves_are_described_exactly(name, value):

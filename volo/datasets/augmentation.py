@@ -34,7 +34,9 @@ class TimmRandAugment(BaseTransform):
         self.augment = rand_augment_transform(policy, dict(img_mean=tuple(fill)))
         self._moves: list[tuple[str, float]] = []
         for operation in self.augment.ops:
-            if operation.name in _MOVES:
+            if operation.name.startswith('Posterize'):
+                operation.aug_fn = functools.partial(_posterize, operation.aug_fn)
+            elif operation.name in _MOVES:
                 operation.aug_fn = functools.partial(
                     self._record, operation.name, operation.aug_fn
                 )
@@ -64,6 +66,13 @@ class TimmRandAugment(BaseTransform):
 
     def __repr__(self) -> str:
         return f'TimmRandAugment({self.policy!r})'
+
+
+def _posterize(
+    posterize: Callable[..., Image.Image], image: Image.Image, bits: int, **options: Any
+) -> Image.Image:
+    # timm draws 0 bits at the highest level, which new versions of Pillow refuse.
+    return posterize(image, bits, **options) if bits else Image.new('RGB', image.size)
 
 
 def _step(name: str, value: float, aspect: float) -> np.ndarray:

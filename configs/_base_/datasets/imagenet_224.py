@@ -7,49 +7,33 @@ data_root = 'data/imagenet/'
 bgr_mean = [103.53, 116.28, 123.675]
 bgr_std = [57.375, 57.12, 58.395]
 
-# Published: the crop and every augmentation choose bilinear or bicubic at random.
+# Pixels as they are stored: like the authors and timm, do not rotate images by EXIF.
+load_image = dict(
+    type='LoadImageFromFile',
+    imdecode_backend='pillow',
+    color_type='color_ignore_orientation',
+)
+# Published: the crop chooses bilinear or bicubic at random, and so does RandAugment.
 interpolations = ('bilinear', 'bicubic')
 resized_crop = dict(type='RandomResizedCrop', scale=224, backend='pillow')
 random_resized_crop = dict(
     type='RandomChoice',
     transforms=[[dict(resized_crop, interpolation=i)] for i in interpolations],
 )
-# One of the two policies of rand-m9-mstd0.5-inc1.
-random_policy = dict(
-    type='RandomChoice',
-    transforms=[
-        [
-            dict(
-                type='RandAugment',
-                policies='timm_increasing',
-                num_policies=1,
-                total_level=10,
-                magnitude_level=9,
-                magnitude_std=0.5,
-                hparams=dict(pad_val=[104, 116, 124], interpolation=i),
-            )
-        ]
-        for i in interpolations
-    ],
-)
-load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
-pack_inputs = dict(type='PackInputs')
-after_random_crop = [
+flip_and_augment = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    random_policy,
-    random_policy,
-    dict(
-        type='RandomErasing',
-        erase_prob=0.25,
-        mode='rand',
-        min_area_ratio=0.02,
-        max_area_ratio=1 / 3,
-        fill_color=bgr_mean,
-        fill_std=bgr_std,
-    ),
+    dict(type='TimmRandAugment', policy='rand-m9-mstd0.5-inc1', fill=[124, 116, 104]),
+]
+erase = dict(type='NormalizedErasing', erase_prob=0.25, mean=bgr_mean, std=bgr_std)
+pack_inputs = dict(type='PackInputs')
+# The order of timm, without label maps.
+train_pipeline = [
+    load_image,
+    random_resized_crop,
+    *flip_and_augment,
+    erase,
     pack_inputs,
 ]
-train_pipeline = [load_image, random_resized_crop, *after_random_crop]
 # Evaluation with Pillow and torchvision, which gives the authors' and timm's pixels
 # exactly. Crop ratio 0.96: the short side is resized to 224 / 0.96 = 233.
 before_resize = [load_image, dict(type='NumpyToPIL', to_rgb=True)]

@@ -7,7 +7,11 @@ random_resized_crop = dict(
     type='RandomChoice',
     transforms=[[dict(resized_crop, interpolation=i)] for i in _base_.interpolations],
 )
-train_pipeline = [_base_.load_image, random_resized_crop, *_base_.after_random_crop]
+train_pipeline = [
+    *_base_.before_random_crop,
+    random_resized_crop,
+    *_base_.after_random_crop,
+]
 resize = dict(_base_.resize, size=445)
 center_crop = dict(_base_.center_crop, size=512)
 test_pipeline = [
