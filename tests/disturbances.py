@@ -1,7 +1,9 @@
-"""What happens to trainings, for the configs of tests to import."""
+"""Disturb a training, from a config of a test."""
 
+import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import threading
 
@@ -12,12 +14,13 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class DisturbanceHook(Hook):
-    """Does to this process what ``DISTURB`` in the environment says.
+    """Do to this process what ``DISTURB`` in the environment says.
 
     ``DISTURB='SIGTERM before_train_iter 3'`` sends a signal when three iterations are
     done, with the same config as the run that is left alone. ``HANG`` waits forever
     instead, ``QUOTA`` lets no file grow above a megabyte, ``STOP_JOB`` sends SIGTERM to
-    the launcher. ``rank=1`` at the end is for that rank alone. Several are parted by
+    the launcher, ``KILL_WORKER`` kills a loader's worker, ``DELETE`` removes the work
+    dir. ``rank=1`` at the end is for that rank alone. Several are separated by
     semicolons: the first is for the first start of the processes, the second for the
     next, as torchrun counts them.
     """
@@ -40,6 +43,10 @@ class DisturbanceHook(Hook):
             stop_job()
         elif self.action == 'QUOTA':
             resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        elif self.action == 'KILL_WORKER':
+            multiprocessing.active_children()[0].kill()
+        elif self.action == 'DELETE':
+            shutil.rmtree(runner.work_dir)
         else:
             os.kill(os.getpid(), getattr(signal, self.action))
 

@@ -5,7 +5,7 @@
 GRACE in the environment is how many seconds the ranks have to save and exit after a
 signal to this process (120), before they are killed. The exit status is 75 if a signal
 ended the training and nothing failed, 1 if a rank failed and all restarts
-(``--max-restarts``) are used up.
+(``--max-restarts``) are used up, 2 if the port is in use.
 
 In this process, one method of torch is replaced, for which torch has no option:
 ``torch.distributed.elastic.multiprocessing.PContext.close``, which stops the ranks of
@@ -16,6 +16,7 @@ The ranks are other processes, in which nothing is replaced.
 
 import os
 import signal
+import socket
 import sys
 from subprocess import Popen
 from typing import Any
@@ -110,7 +111,36 @@ def describe(rank: str, pid: int, status: int | None) -> str:
     return f'rank {rank} (pid {pid}) was killed by {name}'
 
 
+def port_to_host(arguments: list[str]) -> int | None:
+    """Return the port that this node hosts for all ranks, None if another node does."""
+    args = run.parse_args(arguments)
+    if args.rdzv_backend == 'static':
+        hosts = args.node_rank == 0
+    else:
+        hosts = 'is_host=1' in args.rdzv_conf.split(',')
+    if not hosts or args.standalone:
+        return None
+    return int(run.get_rdzv_endpoint(args).rpartition(':')[2])
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server can listen on a port."""
+    try:
+        socket.create_server(('', port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> int:
+    port = port_to_host(arguments)
+    if port is not None and not is_free(port):
+        print(
+            f'error: port {port} of this machine is in use, perhaps by another '
+            'training: choose a free one with PORT=...',
+            file=sys.stderr,
+        )
+        return 2
     ranks = Ranks(int(os.environ.get('GRACE', 120)))
     ranks.listen()
     try:

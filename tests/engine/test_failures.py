@@ -1,8 +1,10 @@
+import errno
+
 import pytest
 from mmengine.config import Config
 
 from volo.engine.launch import readable_errors
-from volo.errors import ConfigError, DataError
+from volo.errors import ConfigError, DataError, TrainingError
 
 
 def test_an_unknown_option_of_a_class_names_its_place():
@@ -32,3 +34,40 @@ def test_errors_of_the_code_are_left_alone():
             raise error
     with pytest.raises(DataError, match='gone.png'), readable_errors(Config()):
         open('gone.png')
+
+
+def failing(error, work_dir='work_dirs/mine'):
+    with readable_errors(Config(dict(work_dir=work_dir))):
+        raise error
+
+
+def test_a_work_dir_that_is_gone_or_read_only_is_told_from_missing_data():
+    inside = 'work_dirs/mine/20260101/vis_data/scalars.json'
+    with pytest.raises(TrainingError, match='mine was deleted or moved .* with --res'):
+        failing(FileNotFoundError(errno.ENOENT, 'No such file', inside))
+    with pytest.raises(TrainingError, match='scalars.json cannot be written: Read-on'):
+        failing(OSError(errno.EROFS, 'Read-only file system', inside))
+    with pytest.raises(DataError, match='a.png: no such file'):
+        failing(FileNotFoundError(errno.ENOENT, 'No such file', 'data/a.png'))
+    for other in (OSError(errno.EROFS, 'x', 'data/a.png'), OSError(errno.EIO, inside)):
+        with pytest.raises(OSError):
+            failing(other)
+
+
+@pytest.mark.parametrize(
+    ('text', 'cause', 'expected'),
+    [
+        ('(pid 7) is killed by signal: Killed. ', None, r'\(pid 7\) was killed \(K'),
+        ('(pid(s) 7, 8) exited unexpectedly', None, r'\(pid 7, 8\) exited unexp'),
+        (
+            '(pid(s) 7) exited unexpectedly',
+            'DataLoader worker (pid 7) is killed by signal: Bus error. ',
+            r'\(pid 7\) was killed \(Bus\).*shm-size',
+        ),
+    ],
+)
+def test_a_killed_worker_is_named(text, cause, expected):
+    error = RuntimeError(f'DataLoader worker {text}')
+    error.__cause__ = cause and RuntimeError(cause)
+    with pytest.raises(TrainingError, match=expected):
+        failing(error)

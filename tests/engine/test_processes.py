@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 
@@ -14,6 +15,18 @@ def test_a_launcher_without_its_environment_is_refused(monkeypatch, launcher):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=f'--launcher {launcher}'):
         init_gloo(launcher, timeout=10)
+
+
+def test_a_port_in_use_is_one_clear_error(monkeypatch):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        host, port = address.split(':')
+        for name, value in dict(
+            RANK='0', WORLD_SIZE='2', MASTER_ADDR=host, MASTER_PORT=port
+        ).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=f'{address}: the port is in use.*PORT='):
+            init_gloo('pytorch', timeout=10)
 
 
 def test_slurm_tasks_find_each_other():

@@ -103,6 +103,16 @@ def test_an_interrupted_training_is_not_started_again(start):
     assert 'starting again' not in errors
 
 
+@pytest.mark.parametrize('restarts', ['0', '1'])
+def test_a_port_in_use_is_one_clear_error(restarts):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_tool('dist_train.sh', 'config', 2, PORT=port, MAX_RESTARTS=restarts)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'error: port {port} of this machine is in use')
+    assert done.stderr.count('\n') == 1
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('what', ['saves', 'has nothing to save'])
 def test_a_signal_reaches_the_ranks_and_has_a_status(start, number, what):

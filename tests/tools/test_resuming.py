@@ -1,5 +1,6 @@
 """Interrupted trainings, resumed: real processes, compared bit for bit."""
 
+import os
 import random
 import re
 import shutil
@@ -10,8 +11,9 @@ import time
 import pytest
 
 from tests.toy import assert_same
+from volo.engine.folder_lock import FolderLock
 from volo.engine.resuming import find_fault, list_checkpoints
-from volo.errors import Interrupted
+from volo.errors import ConfigError, Interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +132,22 @@ def test_twenty_kills_lose_nothing(every_two, forked, tmp_path):
     assert_same(folder / 'iter_10.pth', whole / 'iter_10.pth')
     assert len(list_checkpoints(folder, 'iter_{}.pth')) == 3
     assert not list(folder.glob('.*'))
+
+
+def test_a_killed_training_leaves_no_lock(every_two, forked, tmp_path):
+    """Its loader's workers outlive it for some seconds."""
+    config, whole, _ = every_two
+    arguments = ('train.py', config, '--resume', '--work-dir', tmp_path)
+    options = ('--cfg-options', 'train_dataloader.num_workers=2')
+    hung = forked.start(*arguments, *options, DISTURB='HANG before_train_iter 3')
+    while not (tmp_path / 'last_checkpoint').exists():
+        assert hung.wait(0.1) is None
+    with pytest.raises(ConfigError, match=f'in use .*, pid {hung.pid}'):
+        FolderLock().acquire(tmp_path)
+    os.kill(hung.pid, signal.SIGKILL)
+    assert hung.wait() == -signal.SIGKILL
+    forked.run(*arguments)
+    assert_same(tmp_path / 'iter_10.pth', whole / 'iter_10.pth')
 
 
 def test_a_broken_newest_is_stepped_over_and_saved_anew(every_two, forked, tmp_path):

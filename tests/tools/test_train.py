@@ -1,4 +1,5 @@
 import math
+import re
 import shutil
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from tests.toy import run_tool
 from volo.checkpoints.reading import read_checkpoint
+from volo.engine.folder_lock import FolderLock
 from volo.models import VOLO
 from volo.visualization.curves import read_curves
 
@@ -92,9 +94,9 @@ def test_starts_a_segmentor_from_a_classifier(trained, tmp_path):
     )
 
 
-def refusal(*arguments):
+def refusal(*arguments, **environment):
     """Run ``tools/train.py`` and return its one line of complaint."""
-    done = run_tool('train.py', *arguments)
+    done = run_tool('train.py', *arguments, **environment)
     assert done.returncode == 2, done.stdout + done.stderr
     assert 'Traceback' not in done.stderr
     errors = [li for li in done.stderr.splitlines() if li.startswith('error: ')]
@@ -130,6 +132,36 @@ def test_a_broken_sample_is_one_clear_error_from_a_worker(toy, tmp_path):
         'train_dataloader.num_workers=1',
     )
     assert '/data/masks/train/' in error and '.png: broken image' in error
+
+
+@pytest.mark.parametrize(
+    ('disturb', 'message'),
+    [
+        ('KILL_WORKER before_train_iter 1', r'worker .* \(pid \d+\) was killed \(Kill'),
+        ('DELETE before_train_iter 1', 'run was deleted or moved while training: '),
+    ],
+)
+def test_what_others_do_to_a_training_is_one_clear_error(
+    toy, tmp_path, disturb, message
+):
+    config = tmp_path / 'disturbed.py'
+    config.write_text(
+        f"_base_ = ['{toy / 'segment.py'}']\n"
+        "custom_imports = dict(imports=['volo', 'tests.disturbances'])\n"
+        "custom_hooks = [dict(type='DisturbanceHook')]\n"
+        'train_dataloader = dict(num_workers=1)\n'
+    )
+    error = refusal(config, '--work-dir', tmp_path / 'run', DISTURB=disturb)
+    assert re.search(message, error)
+
+
+def test_a_work_dir_in_use_and_a_read_only_one_are_refused(toy, tmp_path):
+    with FolderLock() as lock:
+        lock.acquire(tmp_path)
+        error = refusal(toy / 'segment.py', '--work-dir', tmp_path)
+        assert f'{tmp_path} is in use by another training (host ' in error
+    error = refusal(toy / 'segment.py', '--work-dir', '/sys/volo')
+    assert '/sys/volo cannot be written: ' in error and '--work-dir' in error
 
 
 @pytest.mark.parametrize(

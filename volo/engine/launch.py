@@ -13,6 +13,7 @@ from volo.errors import ConfigError
 
 from .configs import add_hook, load_config, walk
 from .failures import readable_errors
+from .folder_lock import FolderLock
 from .processes import init_processes, join_processes
 from .resuming import settle_start
 
@@ -42,12 +43,13 @@ def train(cfg: Config, launcher: str = 'none', start_over: bool = False) -> None
     cfg = copy.deepcopy(cfg)
     _refuse_skipping(cfg)
     init_processes(cfg, launcher)
-    settle_start(cfg, start_over)
-    # load_from may bring another task's weights; resume may not.
-    add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not cfg.get('resume'))
-    if cfg.get('runner_type') == 'FlexibleRunner':
-        add_hook(cfg, type='CountersAfterValidationHook')
-    with readable_errors(cfg):
+    with FolderLock() as lock, readable_errors(cfg):
+        settle_start(cfg, start_over, lock)
+        # load_from may bring another task's weights; resume may not.
+        resume = bool(cfg.get('resume'))
+        add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not resume)
+        if cfg.get('runner_type') == 'FlexibleRunner':
+            add_hook(cfg, type='CountersAfterValidationHook')
         build_runner(cfg, launcher).train()
 
 

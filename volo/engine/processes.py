@@ -1,8 +1,10 @@
 """Process groups: with NCCL on GPUs, with gloo on a CPU, from torchrun or Slurm."""
 
+import contextlib
 import datetime
 import os
 import subprocess
+from collections.abc import Iterator
 
 import torch
 import torch.distributed
@@ -23,7 +25,8 @@ def init_processes(cfg: Config, launcher: str) -> None:
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``, as in mmengine.
 
     Raises:
-        ConfigError: The launcher, or the config's strategy, does not work here.
+        ConfigError: The launcher, or the config's strategy, does not work here, or the
+            processes cannot connect.
     """
     cfg.launcher = launcher
     if 'strategy' in cfg and launcher == 'none':
@@ -37,7 +40,8 @@ def init_processes(cfg: Config, launcher: str) -> None:
     if get_device() == 'cpu':
         init_gloo(launcher, dist_cfg.get('timeout', 1800))
     else:
-        init_dist(launcher, **dist_cfg)
+        with _readable_network_errors():
+            init_dist(launcher, **dist_cfg)
 
 
 def join_processes(launcher: str, device: str | None = None) -> torch.device:
@@ -83,17 +87,34 @@ def init_gloo(launcher: str, timeout: float) -> None:
         timeout: Seconds that a process waits for the others.
 
     Raises:
-        ConfigError: The launcher is not supported here, or its variables are not in
-            the environment.
+        ConfigError: The launcher is not supported here, its variables are not in the
+            environment, or the processes cannot connect.
     """
     if launcher == 'slurm':
         _export_slurm_environment()
     elif launcher != 'pytorch':
         raise ConfigError(f'--launcher {launcher} needs GPUs: use pytorch or slurm')
     require_rank(launcher)
-    torch.distributed.init_process_group(
-        'gloo', timeout=datetime.timedelta(seconds=timeout)
-    )
+    with _readable_network_errors():
+        torch.distributed.init_process_group(
+            'gloo', timeout=datetime.timedelta(seconds=timeout)
+        )
+
+
+@contextlib.contextmanager
+def _readable_network_errors() -> Iterator[None]:
+    try:
+        yield
+    except torch.distributed.DistNetworkError as error:
+        address = f'{os.environ.get("MASTER_ADDR")}:{os.environ.get("MASTER_PORT")}'
+        reason = str(error).partition('\n')[0]
+        if 'EADDRINUSE' in reason:
+            reason = 'the port is in use, perhaps by another training'
+        raise ConfigError(
+            f'the processes cannot connect through {address}: {reason}. Choose a free '
+            'port of the first machine with PORT=... (tools/dist_train.sh) or '
+            'MASTER_PORT=...'
+        ) from error
 
 
 def _export_slurm_environment() -> None:

@@ -14,11 +14,15 @@ from mmengine.logging import print_log
 
 from volo.errors import CheckpointError, ConfigError, VoloError
 
+from .folder_lock import FolderLock
+
 #: Where torchrun and Slurm count restarts.
 RESTART_VARIABLES = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
-def settle_start(cfg: Config, start_over: bool = False) -> None:
+def settle_start(
+    cfg: Config, start_over: bool = False, lock: FolderLock | None = None
+) -> None:
     """Set ``resume`` and ``load_from`` of a config to where this run starts.
 
     ``resume`` without ``load_from`` takes the newest whole checkpoint of the work dir.
@@ -28,10 +32,11 @@ def settle_start(cfg: Config, start_over: bool = False) -> None:
     Args:
         cfg: A config with its ``work_dir``.
         start_over: Train from the beginning; a folder with checkpoints is renamed.
+        lock: Rank 0 acquires it for the folder of the checkpoints.
 
     Raises:
         ConfigError: There are checkpoints, and neither resuming nor starting over was
-            asked for.
+            asked for; or another training uses the folder, or it is read-only.
         CheckpointError: There are checkpoints, but none of them is whole.
     """
     # On each node, torchrun counts the failures of that node.
@@ -39,7 +44,7 @@ def settle_start(cfg: Config, start_over: bool = False) -> None:
     settled: list = [None]
     if is_main_process():
         try:
-            settled = [_settle(cfg, start_over, restarts > 0)]
+            settled = [_settle(cfg, start_over, restarts > 0, lock)]
         except VoloError as error:
             settled = [error]
     broadcast_object_list(settled)
@@ -53,9 +58,13 @@ def count_restarts() -> int:
     return max(int(os.environ.get(name) or 0) for name in RESTART_VARIABLES)
 
 
-def _settle(cfg: Config, start_over: bool, restarted: bool) -> tuple[bool, str | None]:
+def _settle(
+    cfg: Config, start_over: bool, restarted: bool, lock: FolderLock | None
+) -> tuple[bool, str | None]:
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
     folder, template = _place(cfg)
+    if lock is not None:
+        lock.acquire(folder or Path(cfg.work_dir))
     if folder is None:  # not on a local disk: left to mmengine
         return resume, load_from
     if restarted or (resume and load_from is None):
@@ -78,6 +87,8 @@ def _settle(cfg: Config, start_over: bool, restarted: bool) -> tuple[bool, str |
         )
     if existing:
         kept = move_aside(folder)
+        if lock is not None:
+            lock.acquire(folder)
         print_log(f'The earlier run is now in {kept}.', logger='current')
     return resume, load_from
 
