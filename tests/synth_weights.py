@@ -1,6 +1,6 @@
-"""Stand-in weights and images, made of names, shapes and seeds alone.
+"""Synthetic weights and images, computed from names, shapes and seeds alone.
 
-The numbers in ``tests/data/volo_d1_*.npz`` were computed with exactly these, so the
+The numbers in ``tests/data/volo_d1_*.npz`` were computed from exactly these, so the
 formulas must not change.
 """
 
@@ -16,12 +16,12 @@ DATA = Path(__file__).parent / 'data'
 
 
 def manifest(arch: str) -> dict[str, list[int]]:
-    """Names and shapes of the checkpoint that the authors released for an arch."""
+    """Return names and shapes of the checkpoint that the authors released."""
     return json.loads((DATA / f'volo_{arch}.json').read_text())
 
 
 def synth_array(name: str, shape: Sequence[int], salt: int = 0) -> np.ndarray:
-    """Make the array that stands in for a weight of this name."""
+    """Compute the array that stands in for the weight of this name."""
     rng = np.random.RandomState((zlib.crc32(name.encode()) + salt) % 2**32)
     if name.endswith('num_batches_tracked'):
         return np.zeros(shape, np.int64)
@@ -39,7 +39,7 @@ def synth_array(name: str, shape: Sequence[int], salt: int = 0) -> np.ndarray:
 def synth_state_dict(
     shapes: Mapping[str, Sequence[int]], salt: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Make all weights of a manifest."""
+    """Compute all weights of a manifest."""
     return {
         name: torch.from_numpy(synth_array(name, shape, salt))
         for name, shape in shapes.items()
@@ -47,6 +47,6 @@ def synth_state_dict(
 
 
 def synth_images(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Make images of unit noise, shape (batch, 3, height, width)."""
+    """Compute images of unit noise, shape (batch, 3, height, width)."""
     noise = np.random.RandomState(seed).randn(batch, 3, height, width)
     return torch.from_numpy(noise.astype(np.float32))
