@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.datasets import bad_data
@@ -58,6 +59,16 @@ def test_deep_images_pass_where_the_pipeline_keeps_them(root):
     loader = dict(type='LoadImageFromFile', color_type='unchanged')
     sample = dataset(root, pipeline=[loader])[0]
     assert sample['img'].dtype == np.uint16 and sample['img'].max() == 3000
+
+
+def test_images_that_the_decoder_of_the_pipeline_cannot_read(root):
+    # Pillow decodes an ICO; OpenCV does not.
+    image = Image.new('RGB', (16, 16))
+    bad_data.save(image, root / bad_data.IMAGE, format='ICO', sizes=[(16, 16)])
+    load = dict(type='LoadImageFromFile', imdecode_backend='cv2')
+    samples = dataset(root, pipeline=[load])
+    with pytest.raises(DataError, match='a.jpg: broken image .cv2 cannot decode it'):
+        samples[0]
 
 
 @pytest.mark.parametrize(

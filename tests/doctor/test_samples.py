@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
@@ -6,6 +9,7 @@ from tests.datasets import bad_data
 from volo.datasets import ImageFolder, SegmentationDataset
 from volo.datasets.checks import Loading
 from volo.doctor.samples import Part, check_sample, check_samples
+from volo.errors import DataError
 from volo.token_label import LabelMap, LabelMapFolder, PackedWriter, write_label_map
 
 LOADING = Loading('color')
@@ -118,6 +122,15 @@ def test_samples_are_checked_in_order(masks):
     reports = list(check_samples(part_of_masks(masks), 0))
     assert [r.path[-5:] for r in reports] == ['a.jpg', 'b.jpg']
     assert [kinds(r) for r in reports] == [['mask-labels'], ['mask-labels']]
+
+
+def test_a_killed_worker_is_one_clear_error(masks, monkeypatch):
+    def killed(part, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Part, '__getitem__', killed)
+    with pytest.raises(DataError, match='train split: a worker process died'):
+        list(check_samples(part_of_masks(masks), 1))
 
 
 @pytest.fixture(params=['folder', 'packed'])

@@ -140,14 +140,13 @@ def _broken_file(info: Mapping, loading: Loading) -> Finding | None:
         loading: How the dataset reads its files.
     """
     image, mask = info.get('img_path') or '', info.get('seg_map_path')
-    for path in filter(None, (image, mask)):
+    for path, backend in (image, loading.image_backend), (mask, loading.mask_backend):
+        if not path:
+            continue
         content = read_file(path) if path == image else read_mask(path, image)
         if isinstance(content, Finding):
             return content
-        finding = decoding_finding(path, content)
+        finding = decoding_finding(path, content, backend)
         if finding:
             return finding
-        array = decode_mask(path, content, loading) if path == mask else None
-        if isinstance(array, Finding):
-            return array
     return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import mmcv
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import BaseDataset
@@ -67,10 +68,8 @@ class Loading:
     @property
     def eight_bits(self) -> bool:
         """Whether images are converted to 8 bits per channel."""
-        return self.image_backend != 'tifffile' and self.color_type not in (
-            '',
-            'unchanged',
-        )
+        raw = self.image_backend == 'tifffile' or self.color_type in ('', 'unchanged')
+        return not raw
 
     def rotates(self, image_format: str | None) -> bool:
         """Return whether images of a format are rotated by their EXIF orientation."""
@@ -100,7 +99,7 @@ class LoadedSize(NamedTuple):
 
 
 def special_file(path: str | Path) -> str:
-    """Return what a path is if reading it could block or never end, else ''."""
+    """Return 'a FIFO' or the like if reading a path could block or never end, or ''."""
     try:
         mode = os.stat(path).st_mode
     except OSError:  # whoever reads the file says so
@@ -112,8 +111,7 @@ def special_file(path: str | Path) -> str:
 
 def read_file(path: str) -> bytes | Finding:
     """Return the content of a file, or why it cannot be read."""
-    special = special_file(path)
-    if special:
+    if special := special_file(path):
         return Finding('file-broken', path, f'not a file ({special})')
     try:
         content = Path(path).read_bytes()
@@ -135,12 +133,37 @@ def _opened(content: bytes) -> Iterator[ImageFile.ImageFile]:
             yield image
 
 
-def decoding_finding(path: str, content: bytes) -> Finding | None:
+def decode(
+    path: str, content: bytes, backend: str, flag: str = 'unchanged'
+) -> np.ndarray | Finding:
+    """Decode an image as the pipeline does, or return why that fails.
+
+    Args:
+        path: Path for the finding.
+        content: Content of the file.
+        backend: mmcv's decoder.
+        flag: What mmcv converts the image to.
+    """
+    try:
+        array = mmcv.imfrombytes(content, flag=flag, backend=backend)
+    # Given broken bytes, decoders raise whatever their parsers run into.
+    except Exception as error:
+        return Finding('file-broken', path, f'broken image ({error})')
+    if array is None:
+        reason = f'{backend} cannot decode it'
+        return Finding('file-broken', path, f'broken image ({reason})')
+    return array
+
+
+def decoding_finding(
+    path: str, content: bytes, backend: str = 'pillow'
+) -> Finding | None:
     """Decode an image to its last row, and verify the checksums of its format.
 
     Args:
         path: Path for the finding.
         content: Content of the file.
+        backend: mmcv's decoder, which must decode the image too.
     """
     try:
         with _opened(content) as image:
@@ -151,7 +174,6 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
             image.load()
     except Image.DecompressionBombError as error:
         return _bomb_finding(path, error)
-    # Given broken bytes, decoders raise whatever their parsers run into.
     except Exception as error:
         # Pillow's message names a buffer, not the file.
         reason = 'not an image' if 'cannot identify' in str(error) else str(error)
@@ -159,6 +181,9 @@ def decoding_finding(path: str, content: bytes) -> Finding | None:
     problem = _jpeg_problem(content) if image_format in ('JPEG', 'MPO') else ''
     if problem:
         return Finding('file-broken', path, f'broken image ({problem})')
+    if backend != 'pillow':
+        array = decode(path, content, backend, 'color')
+        return array if isinstance(array, Finding) else None
     return None
 
 
@@ -215,8 +240,7 @@ def header_finding(path: str) -> Finding | None:
     That is: no regular file, a decompression bomb, or more than 8 bits per channel.
     None if the file is missing or broken: the transform that loads it says so.
     """
-    special = special_file(path)
-    if special:
+    if special := special_file(path):
         return Finding('file-broken', path, f'not a file ({special})')
     try:
         with warnings.catch_warnings():

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import mmcv
 import numpy as np
 
 from volo.errors import some
 
-from .checks import LoadedSize, Loading, read_file
+from .checks import LoadedSize, Loading, decode, read_file
 from .findings import KINDS, Finding
 
 
@@ -28,16 +27,8 @@ def read_mask(path: str, image: str) -> bytes | Finding:
 
 def decode_mask(path: str, content: bytes, loading: Loading) -> np.ndarray | Finding:
     """Decode a mask as the pipeline does, without its cast to 8 bits."""
-    try:
-        array = mmcv.imfrombytes(
-            content, flag='unchanged', backend=loading.mask_backend
-        )
-    except Exception as error:  # decoders raise whatever their parsers run into
-        return Finding('file-broken', path, f'broken image ({error})')
-    if array is None:
-        reason = f'{loading.mask_backend} cannot decode it'
-        return Finding('file-broken', path, f'broken image ({reason})')
-    return array.squeeze()
+    array = decode(path, content, loading.mask_backend)
+    return array if isinstance(array, Finding) else array.squeeze()
 
 
 def mask_depth_finding(path: str, mask: np.ndarray) -> Finding | None:

@@ -30,7 +30,7 @@ class CheckSegmentationSample(BaseTransform):
         if mask is None:
             return results
         path = results['seg_map_path']
-        size = LoadedSize(*results['ori_shape'])
+        size = LoadedSize(*results['ori_shape'][:2])
         finding = shape_finding(path, mask, results['img_path'], size)
         num_classes = results.get('num_classes')
         if finding is None and num_classes is not None:

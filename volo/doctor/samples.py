@@ -130,12 +130,23 @@ def check_samples(part: Part, workers: int) -> Iterator[SampleReport]:
     Args:
         part: The dataset.
         workers: Number of worker processes; 0 checks in this process.
+
+    Raises:
+        DataError: A worker process died.
     """
     batches = torch.utils.data.DataLoader(
         part, batch_size=8, num_workers=workers, collate_fn=list
     )
-    for batch in batches:
-        yield from batch
+    try:
+        for batch in batches:
+            yield from batch
+    except RuntimeError as error:
+        if 'DataLoader worker (pid' not in str(error):
+            raise
+        raise DataError(
+            f'{part.split} split: a worker process died, perhaps because the memory '
+            'ran out. Set a lower number of workers (--workers)'
+        ) from error
 
 
 def check_sample(info: Mapping, loading: Loading) -> SampleReport:
@@ -158,7 +169,7 @@ def check_sample(info: Mapping, loading: Loading) -> SampleReport:
         findings.append(content)
     else:
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        broken = decoding_finding(path, content)
+        broken = decoding_finding(path, content, loading.image_backend)
         if broken:
             findings.append(broken)
         else:
