@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -42,3 +43,12 @@ def test_keeps_dtype_and_passes_gradients():
     assert resized.dtype == torch.bfloat16 and resized.shape == (1, 6, 5, 3)
     F.mse_loss(resized.float(), torch.zeros(1, 6, 5, 3)).backward()
     assert pos_embed.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize('size', [(14, 14), (24, 9), (1, 30)], ids=str)
+def test_exports_resample_alike(monkeypatch, size):
+    torch.manual_seed(0)
+    pos_embed = torch.randn(1, 14, 14, 3)
+    expected = resize_pos_embed(pos_embed, size)
+    monkeypatch.setattr(torch.jit, 'is_tracing', lambda: True)
+    torch.testing.assert_close(resize_pos_embed(pos_embed, size), expected)

@@ -41,12 +41,15 @@ def test_what_fused_needs_is_said(monkeypatch):
     assert 'not on meta' in find_obstacle('fused', torch.ones(1, device='meta'), 0.0)
 
 
-def test_exports_are_of_the_reference(monkeypatch):
+@pytest.mark.parametrize('value', [torch.ones(1), OnGPU])
+def test_exports_take_slices(monkeypatch, value):
+    chosen = ('sliced', 'it is made for exports')
+    monkeypatch.setattr(torch.jit, 'is_tracing', lambda: True)
+    assert choose_backend(value, 0.0) == chosen
+    monkeypatch.undo()
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
-    name, reason = choose_backend(torch.ones(1), 0.0)
-    assert name == 'reference' and 'exported' in reason
-    name, reason = choose_backend(OnGPU, 0.0)
-    assert name == 'reference' and 'exported' in reason
+    assert choose_backend(value, 0.0) == chosen
+    assert 'cannot be exported' in find_obstacle('windows', value, 0.0)
 
 
 def test_a_traced_backbone_equals_the_eager_one():
@@ -61,14 +64,14 @@ def test_a_traced_backbone_equals_the_eager_one():
 
 def test_a_backend_is_one_row(monkeypatch):
     row = backends.Backend(
-        lambda value: 'exports' if backends.is_exporting() else '',
+        lambda value: value.device.type if value.device.type == 'meta' else '',
         lambda value, dropout_p: '',
         lambda: get_backend('reference'),
     )
-    monkeypatch.setitem(BACKENDS, 'slices', row)
+    monkeypatch.setitem(BACKENDS, 'shapes', row)
     assert choose_backend(torch.ones(1), 0.0)[0] == 'windows'
-    monkeypatch.setattr(torch.jit, 'is_tracing', lambda: True)
-    assert choose_backend(torch.ones(1), 0.0) == ('slices', 'it is made for exports')
+    value = torch.ones(1, device='meta')
+    assert choose_backend(value, 0.0) == ('shapes', 'it is made for meta')
 
 
 def test_a_backend_that_is_named_runs_or_is_refused(monkeypatch):

@@ -60,6 +60,7 @@ class OutlookAttention(nn.Module):
         self.kernel_size = kernel_size
         self.stride = stride
         self.attn_drop_rate = attn_drop_rate
+        self.scale = (embed_dims // num_heads) ** -0.5
         self.value = TokenLinear(embed_dims, embed_dims, bias=False)
         self.logits = TokenLinear(embed_dims, num_heads * kernel_size**4)
         self.proj = TokenLinear(embed_dims, embed_dims)
@@ -78,6 +79,7 @@ class OutlookAttention(nn.Module):
             kernel_size=self.kernel_size,
             stride=self.stride,
             padding=self.kernel_size // 2,
+            scale=self.scale,
             dropout_p=self.attn_drop_rate if self.training else 0.0,
         )
         return self.proj(x)

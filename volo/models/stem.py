@@ -9,6 +9,8 @@ from mmcv.cnn import build_norm_layer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from volo.ops import is_exporting
+
 
 def convolve_and_normalize(
     x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module
@@ -71,8 +73,9 @@ class Stem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images (B, in_channels, H, W) to tokens (B, H / 8, W / 8, C)."""
-        # Makes convolutions faster, and the tokens contiguous.
-        x = x.contiguous(memory_format=torch.channels_last)
+        if not is_exporting():  # A graph would hold for channels-last batches alone.
+            # Makes convolutions faster, and the tokens contiguous.
+            x = x.contiguous(memory_format=torch.channels_last)
         layers: Iterator[Any] = iter(self.conv)
         for conv, norm, act in zip(layers, layers, layers, strict=True):
             x = act(convolve_and_normalize(x, conv, norm))

@@ -159,8 +159,12 @@ class VOLO(BaseModule):
         Returns:
             Tokens of stride 8, shape (B, H / 8, W / 8, C) of the padded images.
         """
-        height, width = x.shape[-2:]
-        return self.stem(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
+        # Sizes of traced images: ONNX rounds quotients of negative numbers up.
+        bottom, right = (
+            (side + PATCH_SIZE - 1) // PATCH_SIZE * PATCH_SIZE - side
+            for side in x.shape[-2:]
+        )
+        return self.stem(F.pad(x, (0, right, 0, bottom)))
 
     def forward_tokens(
         self, x: torch.Tensor, img_size: tuple[int, int]
@@ -189,9 +193,12 @@ class VOLO(BaseModule):
                     x = block(x)
             if index in self.out_indices:
                 stride = PATCH_SIZE if index else PATCH_SIZE // 2
-                rows, columns = (-(-side // stride) for side in img_size)
-                # B H W C -> B C H W, a view, channels-last in memory.
-                outputs[index] = x[:, :rows, :columns].permute(0, 3, 1, 2)
+                rows, columns = ((side + stride - 1) // stride for side in img_size)
+                # B H W C -> B C H W, a view, channels-last in memory. torch.export
+                # takes the size of narrow as it is given, that of a slice as unknown.
+                outputs[index] = (
+                    x.narrow(1, 0, rows).narrow(2, 0, columns).permute(0, 3, 1, 2)
+                )
         return tuple(outputs[index] for index in self.out_indices)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

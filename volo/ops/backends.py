@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from volo.errors import ConfigError, did_you_mean
 
 from .reference import reference_outlook_attention
+from .sliced import sliced_outlook_attention
 from .windows import window_outlook_attention
 
 #: Environment variable that names the backend of every call.
@@ -117,6 +118,11 @@ BACKENDS: dict[str, Backend] = dict(
         lambda value: 'cuda' if value.device.type == 'cuda' else '',
         _find_obstacle_of_fused,
         _load_fused,
+    ),
+    sliced=Backend(
+        lambda value: 'exports' if is_exporting() else '',
+        lambda value, dropout_p: '',
+        lambda: sliced_outlook_attention,
     ),
 )
 
