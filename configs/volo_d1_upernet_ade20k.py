@@ -14,7 +14,7 @@ model = dict(
     backbone=dict(img_size=crop_size),
     decode_head=dict(num_classes=150),
     auxiliary_head=dict(num_classes=150),
-    # Overlapping windows, two thirds of a crop apart.
+    # Windows overlap: the stride is two thirds of their size.
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)),
 )
 default_hooks = dict(checkpoint=dict(interval=16000))

@@ -18,7 +18,7 @@ crop_size = (1024, 1024)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(img_size=crop_size),
-    # Overlapping windows, two thirds of a crop apart.
+    # Windows overlap: the stride is two thirds of their size.
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(683, 683)),
 )
 auto_scale_lr = dict(base_batch_size=8, enable=False)

@@ -9,7 +9,7 @@ import volo.models  # noqa: F401  registers what is named below
 def build(
     arch: str = 'tiny', num_classes: int = 10, img_size: int = 64
 ) -> ImageClassifier:
-    """Make a classifier whatever scope the tests before left behind."""
+    """Build a classifier, whatever default scope earlier tests left behind."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return ImageClassifier(
             backbone=dict(type='VOLO', arch=arch, img_size=img_size),

@@ -206,7 +206,7 @@ def test_class_weights_reach_the_classifiers_losses(toy, tmp_path):
         assert heavy[name].item() == pytest.approx(5 * plain[name].item(), rel=1e-4)
 
 
-def test_unlabelled_pixels_do_not_count_with_or_without_class_weights(toy, tmp_path):
+def test_unlabeled_pixels_do_not_count_with_or_without_class_weights(toy, tmp_path):
     mask = torch.zeros(1, 64, 64, dtype=torch.long)
     mask[:, :, 32:] = 1
     void = mask.clone()

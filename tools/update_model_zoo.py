@@ -1,6 +1,6 @@
-"""Rewrite the tables of configs/README.md after a change of a metafile.
+"""Update the tables in configs/README.md after a change of a metafile.
 
-python tools/update_model_zoo.py
+    python tools/update_model_zoo.py
 """
 
 import yaml
@@ -40,10 +40,10 @@ def render_table(metafile: str) -> str:
 
 
 def render_readme(text: str) -> str:
-    """Return ``configs/README.md`` with its tables made anew.
+    """Return ``configs/README.md`` with the tables of the metafiles.
 
     Args:
-        text: What it has, with a pair of comments around the table of each metafile.
+        text: Its present text, with a pair of comments around each table.
     """
     for metafile in METAFILES:
         start, end = f'<!-- {metafile} -->', f'<!-- end of {metafile} -->'

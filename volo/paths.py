@@ -1,4 +1,4 @@
-"""Where the configs and tools that come with the package lie."""
+"""Paths of the configs and tools that come with the package."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def package_data_root() -> Path:
-    """Return the folder that holds ``configs`` and ``tools``.
+    """Return the folder that contains ``configs`` and ``tools``.
 
-    A wheel carries them in ``volo/.mim``, as OpenMMLab's wheels do; an editable
-    install leaves them at the root of the checkout.
+    A wheel has them in ``volo/.mim``, like OpenMMLab's wheels. An editable install has
+    them at the root of the checkout.
 
     Raises:
-        ConfigError: Neither place has a ``configs`` folder.
+        ConfigError: Neither folder has ``configs``.
     """
     candidates = (_PACKAGE / '.mim', _PACKAGE.parent)
     for folder in candidates:
@@ -34,7 +34,7 @@ def config_path(name: str) -> Path:
         name: File name of the config, with or without ``.py``.
 
     Raises:
-        ConfigError: There is no such config; the message lists similar names.
+        ConfigError: There is no such config. The message suggests a similar name.
     """
     folder = package_data_root() / 'configs'
     paths = {path.stem: path for path in sorted(folder.glob('*.py'))}

@@ -4,7 +4,7 @@ import torch
 from volo.models.mix_token import draw_mix_mask, mix_tokens
 
 
-def test_the_mask_is_a_box_of_the_drawn_size():
+def test_the_mask_is_a_box_of_random_size():
     np.random.seed(0)
     shares = []
     for _ in range(500):
@@ -15,7 +15,7 @@ def test_the_mask_is_a_box_of_the_drawn_size():
             box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             assert box.all() and box.sum() == mask.sum()
         shares.append(mask.float().mean().item())
-    # Uniform from 0 to 1 but for what the edges and rounding down cut off.
+    # Uniform from 0 to 1, except that edges and rounding down make boxes smaller.
     assert 0.2 < np.mean(shares) < 0.4
     assert min(shares) == 0 and max(shares) > 0.65
 

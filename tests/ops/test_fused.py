@@ -15,7 +15,7 @@ triton = pytest.importorskip('triton', reason='the kernels are in Triton')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 with pytest.MonkeyPatch.context() as patch:
-    # Triton reads it where a kernel is defined. Nobody else needs it.
+    # Triton reads it when a kernel is defined, and only then is it needed.
     if DEVICE == 'cpu':
         patch.setenv('TRITON_INTERPRET', '1')
     from volo.ops.fused import fused_outlook_attention
@@ -27,12 +27,12 @@ if DEVICE == 'cpu' and isinstance(forward_kernel, triton.JITFunction):
 
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch):
-    """Mend what Triton's interpreter cannot do."""
+    """Work around two limits of Triton's interpreter."""
     if DEVICE == 'cuda':
         return
     from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
 
-    # Triton's own functions are for a GPU where Triton was imported without the
+    # Triton's own functions are compiled for a GPU if Triton was imported without the
     # variable, as torch.compile does.
     monkeypatch.setenv('TRITON_INTERPRET', '1')
     for name in ('sum', 'max'):
@@ -58,7 +58,7 @@ def interpreter(monkeypatch):
 
 
 def example(size, heads, head_dim, window, dtypes=(torch.float32, torch.float32)):
-    """Draw values, logits and gradients of the output; batch size first."""
+    """Return random values, logits and gradients of the output; batch size first."""
     torch.manual_seed(0)
     grid = [
         (side + 2 * window['padding'] - window['kernel_size']) // window['stride'] + 1
@@ -82,7 +82,7 @@ def run(function, value, logits, grad_output):
 
 
 def both(value, logits, grad_output, heads, window):
-    """Run the fused form, and the plain one in float32."""
+    """Run the fused backend, and the reference in float32."""
     scale = (value.shape[-1] // heads) ** -0.5
     options = dict(window, num_heads=heads, scale=scale)
     fused = run(
@@ -112,11 +112,11 @@ def window_of(kernel_size, stride, padding):
         ((1, 3, 4), 1, 16, (5, 1, 2)),
         # The last row and column are in no window.
         ((1, 6, 4), 1, 20, (3, 2, 0)),
-        # Windows apart, pixels between them.
+        # Pixels between the windows.
         ((1, 7, 5), 1, 16, (2, 3, 0)),
     ],
 )
-def test_is_the_plain_form(size, heads, head_dim, window):
+def test_is_the_reference(size, heads, head_dim, window):
     window = window_of(*window)
     fused, plain = both(*example(size, heads, head_dim, window), heads, window)
     torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)

@@ -33,7 +33,7 @@ def run(function, value, logits, heads, window):
         ((1, 4, 6), 1, 4, (5, 1, 2)),
         # The last row and column are in no window.
         ((1, 6, 4), 2, 3, (3, 2, 0)),
-        # Windows apart, pixels between them.
+        # Pixels between the windows.
         ((1, 7, 5), 1, 4, (2, 3, 0)),
     ],
 )
