@@ -10,12 +10,12 @@ import functools
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
+from volo.datasets.streams import seed_generators
 from volo.engine.launch import load_config
 from volo.errors import ConfigError
 from volo.token_label import TokenLabelDataset, label_key
@@ -66,7 +66,7 @@ def measure_pipeline(cfg: Config, count: int, repeats: int) -> dict[str, float]:
             )
 
         def load(dataset: BaseDataset | TokenLabelDataset) -> None:
-            np.random.seed(0)
+            seed_generators(0)
             for i in range(count):
                 dataset[i % len(dataset)]
 
