@@ -98,7 +98,7 @@ class Demo:
         self._train(ANNOTATOR_CONFIG, self.annotator_dir, cfg_options)
 
     def _annotate(self) -> None:
-        self._header('generate token labels: let it classify every part of every image')
+        self._header('generate token labels: classify every part of every image')
         log = self.options.work_dir / 'token_labels.log'
         run_tool(
             self._tools / 'generate_token_labels.py',
