@@ -7,6 +7,7 @@ bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
 from mmengine.device import get_device
 
 from volo.engine.cli import export_local_rank, run_cli, runner_parser
+from volo.engine.hooks.resumed_settings import SOURCES
 from volo.engine.launch import add_hook, load_config, train
 from volo.engine.tracking import TRACKERS, add_trackers
 from volo.errors import ConfigError
@@ -20,6 +21,13 @@ def main() -> None:
         const='auto',
         metavar='CHECKPOINT',
         help='continue from a checkpoint (the newest whole one in the work dir)',
+    )
+    parser.add_argument(
+        '--hyperparams-from',
+        choices=SOURCES,
+        default='checkpoint',
+        help='with --resume: where learning rate, weight decay and the other settings '
+        'of optimizer and schedules come from (checkpoint)',
     )
     parser.add_argument(
         '--start-over',
@@ -73,7 +81,7 @@ def main() -> None:
         )
     if args.track:
         add_trackers(cfg, args.track)
-    train(cfg, args.launcher, args.start_over)
+    train(cfg, args.launcher, args.start_over, args.hyperparams_from)
 
 
 if __name__ == '__main__':

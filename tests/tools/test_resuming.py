@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.toy import assert_same
+from volo.checkpoints.reading import read_checkpoint
 from volo.engine.folder_lock import FolderLock
 from volo.engine.resuming import find_fault, list_checkpoints
 from volo.errors import ConfigError, Interrupted
@@ -93,7 +94,14 @@ train_dataloader = dict(
 )
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=100)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))
-custom_hooks = [dict(type='DisturbanceHook')]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4),
+    dict(type='PolyLR', by_epoch=False, begin=4, end=10),
+]
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL'),
+    dict(type='DisturbanceHook'),
+]
 """
 
 
@@ -165,6 +173,70 @@ def test_a_broken_newest_is_stepped_over_and_saved_anew(every_two, forked, tmp_p
     assert 'resumed epoch: 0, iter: 8' in resumed.output
     assert_same(newest, whole / 'iter_10.pth')
     assert (tmp_path / 'iter_6.pth').read_bytes() == older
+
+
+def resume_from(whole, folder):
+    """Copy a checkpoint of the whole run; return what resumes it."""
+    folder.mkdir()
+    shutil.copy(whole / 'iter_6.pth', folder)
+    return ('--resume', '--work-dir', folder)
+
+
+def test_settings_of_the_config_that_are_not_used_are_said(every_two, forked, tmp_path):
+    config, whole, _ = every_two
+    again = resume_from(whole, tmp_path / 'same')
+    resumed = forked.run('train.py', config, *again, '--hyperparams-from', 'config')
+    assert 'as in the checkpoint' not in resumed.output
+    assert_same(tmp_path / 'same/iter_10.pth', whole / 'iter_10.pth')
+    lr = ('--cfg-options', 'optim_wrapper.optimizer.lr=1e-3')
+    again = resume_from(whole, tmp_path / 'checkpoint')
+    resumed = forked.run('train.py', config, *again, *lr)
+    assert 'lr is 0.0001 as in the checkpoint, not 0.001 as in the' in resumed.output
+    assert_same(tmp_path / 'checkpoint/iter_10.pth', whole / 'iter_10.pth')
+    again = resume_from(whole, tmp_path / 'config')
+    resumed = forked.run(
+        'train.py', config, *again, '--hyperparams-from', 'config', *lr
+    )
+    assert 'lr is 0.001 as in the config, not 0.0001 as in the' in resumed.output
+    (groups, expected) = (
+        read_checkpoint(path / 'iter_10.pth')['optimizer']['param_groups']
+        for path in (tmp_path / 'config', whole)
+    )
+    assert groups[0]['initial_lr'] == 1e-3
+    assert groups[0]['lr'] == pytest.approx(10 * expected[0]['lr'])
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        (
+            'optim_wrapper.optimizer.type=SGD',
+            'has the optimizer AdamW, the config has S',
+        ),
+        (
+            'model.head.num_classes=5',
+            'does not belong to this model: 4 of another shape',
+        ),
+        ('custom_hooks=[]', 'has averaged weights, the config has no EMAHook'),
+        (
+            'param_scheduler=[]',
+            'has the schedules LinearLR, PolyLR, the config has none',
+        ),
+        (
+            'optim_wrapper.paramwise_cfg.bypass_duplicate=True',
+            'parameter groups with .* parameters, the config has ',
+        ),
+    ],
+)
+def test_what_cannot_be_resumed_is_one_clear_error(
+    every_two, forked, tmp_path, option, message
+):
+    config, whole, _ = every_two
+    again = resume_from(whole, tmp_path / 'run')
+    refused = forked.start('train.py', config, *again, '--cfg-options', option)
+    assert refused.wait() == 2, refused.output
+    (error,) = [li for li in refused.output.splitlines() if li.startswith('error: ')]
+    assert re.search(message, error) and 'Traceback' not in refused.output
 
 
 def test_without_resume_nothing_is_overwritten(every_two, forked, tmp_path):

@@ -28,13 +28,19 @@ __all__ = [
 ]
 
 
-def train(cfg: Config, launcher: str = 'none', start_over: bool = False) -> None:
+def train(
+    cfg: Config,
+    launcher: str = 'none',
+    start_over: bool = False,
+    hyperparams_from: str = 'checkpoint',
+) -> None:
     """Train as the config says.
 
     Args:
         cfg: From :func:`load_config`.
         launcher: As in :func:`build_runner`.
         start_over: As in :func:`volo.engine.resuming.settle_start`.
+        hyperparams_from: As in :class:`volo.engine.ResumedSettingsHook`.
 
     Raises:
         VoloError: The config, the data or a checkpoint is at fault.
@@ -48,6 +54,12 @@ def train(cfg: Config, launcher: str = 'none', start_over: bool = False) -> None
         # load_from may bring another task's weights; resume may not.
         resume = bool(cfg.get('resume'))
         add_hook(cfg, type='CheckLoadedWeightsHook', drop_classifiers=not resume)
+        add_hook(
+            cfg,
+            type='ResumedSettingsHook',
+            resume=resume,
+            hyperparams_from=hyperparams_from,
+        )
         if cfg.get('runner_type') == 'FlexibleRunner':
             add_hook(cfg, type='CountersAfterValidationHook')
         build_runner(cfg, launcher).train()

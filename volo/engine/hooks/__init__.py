@@ -5,6 +5,7 @@ from .interruption import InterruptionHook
 from .loaded_weights import CheckLoadedWeightsHook
 from .non_finite import SkipNonFiniteHook
 from .random_streams import RandomStreamsHook
+from .resumed_settings import ResumedSettingsHook
 from .saving import SafeCheckpointHook
 from .watchdog import StuckRankHook
 
@@ -13,6 +14,7 @@ __all__ = [
     'CompileHook',
     'InterruptionHook',
     'RandomStreamsHook',
+    'ResumedSettingsHook',
     'SafeCheckpointHook',
     'SkipNonFiniteHook',
     'StuckRankHook',

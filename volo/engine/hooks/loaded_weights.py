@@ -29,6 +29,9 @@ class CheckLoadedWeightsHook(Hook):
         drop_classifiers: Allow that exception.
     """
 
+    #: Before EMAHook, which loads the weights too.
+    priority = 'VERY_HIGH'
+
     #: Layers whose shape depends on the number of classes.
     CLASSIFIERS = ('head.fc.', 'head.aux_fc.', '.conv_seg.')
 

@@ -250,8 +250,8 @@ class SkipNonFiniteHook(Hook):
                 f'{self._in_a_row} steps in a row were skipped, the last at iteration '
                 f'{runner.iter + 1}: {reason}. {describe_files(reports, most=3)}. '
                 'Look for bad files with tools/check_dataset.py. If there are none, '
-                'lower the learning rate or train without --amp, from a checkpoint '
-                'with --resume'
+                'train without --amp or lower the learning rate, and continue from a '
+                'checkpoint with --resume --hyperparams-from config'
             )
 
     def _report(self) -> Report:

@@ -101,8 +101,8 @@ class SafeCheckpointHook(CheckpointHook):
                 raise TrainingError(
                     f'{len(broken)} tensors of the model are not finite after {done} '
                     f'iterations ({some(broken, most=3)}): nothing is saved, the '
-                    f'checkpoints in {self.out_dir} are kept. Continue from them with '
-                    '--resume at a lower learning rate'
+                    f'checkpoints in {self.out_dir} are kept. Lower the learning rate '
+                    'and continue from them with --resume --hyperparams-from config'
                 )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
