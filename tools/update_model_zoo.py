@@ -1,6 +1,6 @@
 """Update the tables in configs/README.md after a change of a metafile.
 
-    python tools/update_model_zoo.py
+python tools/update_model_zoo.py
 """
 
 import yaml

@@ -38,7 +38,7 @@ def test_an_arch_is_a_name_or_a_mapping():
 @pytest.mark.parametrize(
     'arch, message',
     [
-        ('d6', 'unknown arch .d6.: VOLO has d1, d2'),
+        ('d0', 'unknown arch .d0.: VOLO has d1, d2'),
         ('tinny', 'Did you mean tiny'),
         (dict(depth=(1, 1, 1, 1)), 'unknown arch key depth'),
         (dict(embed_dims=(100, 384)), '100 cannot be split into num_heads 6'),

@@ -77,8 +77,8 @@ class VOLOHead(ClsHead):
         if channels != self.arch.embed_dims[-1]:
             names = [n for n, arch in ARCHS.items() if arch.embed_dims[-1] == channels]
             raise ConfigError(
-                f'VOLOHead has arch {self.arch}, but the backbone is another '
-                f'({" or ".join(names) or "none of the table"}, {channels} channels): '
+                f'VOLOHead has arch {self.arch}, but the backbone returns {channels} '
+                f'channels, as {" or ".join(names) or "no arch of the table"} does: '
                 'remove arch from the head, or set it to the arch of the backbone'
             )
         tokens = feats[-1].flatten(2).transpose(1, 2)  # B C H W -> B N C
