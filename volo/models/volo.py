@@ -43,8 +43,8 @@ class VOLO(BaseModule):
     probability ``drop_path_rate * i / (number of blocks - 1)``.
 
     Args:
-        arch: Name in :data:`volo.models.ARCHS` (``'d1'`` to ``'d5'``, ``'tiny'``),
-            or a dict of the fields of :class:`volo.models.Arch`.
+        arch: Name in :data:`volo.models.ARCHS`, or a dict of the fields of
+            :class:`volo.models.Arch`.
         img_size: Height and width of the training images in pixels. They set the size
             of the position embedding.
         in_channels: Channels of the image.
