@@ -7,6 +7,9 @@ from mmcv.transforms import BaseTransform, Compose
 from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+from timm.data.auto_augment import NAME_TO_OP
+from torchvision.ops import roi_align
 
 from volo.datasets import TimmRandAugment
 from volo.datasets.augmentation import _MOVES
@@ -114,6 +117,16 @@ def paint(rng):
     return PALETTE[pixels].astype(np.uint8), label_map
 
 
+def show(image):
+    """Return the share of each class, and of the fill, in the tokens of an image."""
+    tokens = image.reshape(TOKENS, PIXELS, TOKENS, PIXELS, 3)
+    tokens = tokens.swapaxes(1, 2).reshape(TOKENS**2, PIXELS**2, 1, 3)
+    colors = np.vstack([PALETTE, [FILL]])
+    nearest = ((tokens - colors.astype(float)) ** 2).sum(-1).argmin(-1)
+    counts = np.array([np.bincount(row, minlength=CLASSES + 1) for row in nearest])
+    return counts / PIXELS**2
+
+
 def agreement(transforms, rng):
     """Compare tokens that show one color with their targets.
 
@@ -135,12 +148,7 @@ def agreement(transforms, rng):
         CLASSES,
         0.0,
     ).to_dense(CLASSES)[0]
-    tokens = results['img'].reshape(TOKENS, PIXELS, TOKENS, PIXELS, 3)
-    tokens = tokens.swapaxes(1, 2).reshape(TOKENS**2, PIXELS**2, 1, 3)
-    colors = np.vstack([PALETTE, [FILL]])
-    nearest = ((tokens - colors.astype(float)) ** 2).sum(-1).argmin(-1)
-    shown = np.array([np.bincount(row, minlength=CLASSES + 1) for row in nearest])
-    shown = shown / PIXELS**2
+    shown = show(results['img'])
     pure = shown[:, :CLASSES].max(1) > 0.95
     empty = shown[:, CLASSES] > 0.99
     right = targets.argmax(1).numpy() == shown[:, :CLASSES].argmax(1)
@@ -160,6 +168,47 @@ def test_targets_agree_with_what_the_tokens_show(chain):
     assert right == pure
     # Edge cells extend half a cell beyond the edge, as in RoIAlign.
     assert undecided >= 0.9 * empty
+
+
+def authors_agreement(rng, transposed):
+    """Do the same for label maps that move as in the authors' code.
+
+    They apply each operation to the map itself, by nearest cell and without the aspect
+    ratio of the image, and hand row and column of the crop to x and y (``transposed``).
+    """
+    image, label_map = paint(rng)
+    label_map = Image.fromarray(label_map[::5, ::5].astype(np.uint8))
+    label_map = label_map.resize((24, 24), Image.Resampling.NEAREST)
+    flip, augment, crop = build([dict(FLIP, direction='horizontal'), TIMM, CROP])
+    flip._cache_enabled = crop._cache_enabled = True
+    results = flip(dict(img=image))
+    if flip._choose_direction():
+        label_map = label_map.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    results = augment(results)
+    for name, value in augment._moves:
+        options = dict(resample=Image.Resampling.NEAREST, fillcolor=CLASSES)
+        label_map = NAME_TO_OP[name](label_map, value, **options)
+    top, left, height, width = crop.rand_crop_params(results['img'])
+    full_height, full_width = results['img'].shape[:2]
+    box = np.array([left, top, left + width, top + height], float)
+    box /= [full_width, full_height] * 2
+    if transposed:
+        box = box[[1, 0, 3, 2]]
+    dense = torch.eye(CLASSES + 1)[np.asarray(label_map).astype(int)]
+    dense = dense.permute(2, 0, 1)[None, :CLASSES]
+    region = torch.tensor([[0, *(24 * box - 0.5)]]).float()
+    targets = roi_align(dense, region, (TOKENS, TOKENS))[0].flatten(1).argmax(0)
+    shown = show(crop(results)['img'])[:, :CLASSES]
+    pure = shown.max(1) > 0.95
+    return np.array([pure.sum(), (pure & (targets.numpy() == shown.argmax(1))).sum()])
+
+
+@pytest.mark.parametrize(('transposed', 'low', 'high'), [(1, 0.4, 0.6), (0, 0.95, 1)])
+def test_label_maps_that_move_as_in_the_authors_code(transposed, low, high):
+    seed_generators(0)
+    rng = np.random.RandomState(1)
+    pure, right = sum(authors_agreement(rng, transposed) for _ in range(60))
+    assert low < right / pure < high
 
 
 def test_images_are_the_same_as_without_tracking():
