@@ -7,7 +7,7 @@ from tests.toy import run_tool, write_tasks
 
 @pytest.fixture(scope='session')
 def toy(tmp_path_factory):
-    """A drawn dataset in ``data`` and a config for each task beside it."""
+    """A synthetic dataset in ``data`` and a config for each task beside it."""
     folder = tmp_path_factory.mktemp('toy')
     write_tasks(folder)
     return folder
@@ -24,7 +24,7 @@ def trained(toy):
 
 @pytest.fixture(scope='session')
 def forked():
-    """Starts real processes of our tools, without the import."""
+    """A server that starts real processes of our tools without importing again."""
     return fork_server()
 
 

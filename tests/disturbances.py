@@ -16,8 +16,8 @@ from mmengine.registry import HOOKS
 class DisturbanceHook(Hook):
     """Do to this process what ``DISTURB`` in the environment says.
 
-    ``DISTURB='SIGTERM before_train_iter 3'`` sends a signal when three iterations are
-    done, with the same config as the run that is left alone. ``HANG`` waits forever
+    ``DISTURB='SIGTERM before_train_iter 3'`` sends a signal after three iterations,
+    with the same config as the undisturbed run. ``HANG`` waits forever
     instead, ``QUOTA`` lets no file grow above a megabyte, ``STOP_JOB`` sends SIGTERM to
     the launcher, ``KILL_WORKER`` kills a loader's worker, ``DELETE`` removes the work
     dir. ``rank=1`` at the end is for that rank alone. Several are separated by
@@ -52,7 +52,7 @@ class DisturbanceHook(Hook):
 
 
 def stop_job() -> None:
-    """Send SIGTERM to the parent, and wait until it has handed it on."""
+    """Send SIGTERM to the parent, and wait until it has passed it on."""
     arrived, notify = os.pipe()
     os.set_blocking(notify, False)
     signal.set_wakeup_fd(notify)

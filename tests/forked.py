@@ -1,7 +1,7 @@
-"""Real processes of our tools without the seconds that importing takes each of them.
+"""Run tools in real processes, without the seconds that importing takes.
 
-A server imports everything once; a process of a tool is a fork of it, with a process
-group, an output and an exit status of its own.
+A server imports everything once. Each tool runs in a fork of it, with a process group,
+an output and an exit status of its own.
 """
 
 import functools
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 
 
 class Running:
-    """A tool at work.
+    """A running tool.
 
     Attributes:
-        pid: Of the process, and of its group.
+        pid: Id of the process and of its group.
     """
 
     def __init__(self, answers: io.FileIO, pid: int, streams: list[Path]) -> None:
@@ -58,10 +58,10 @@ class Running:
 
 
 class ForkServer:
-    """Starts tools, one at a time.
+    """Start tools, one at a time.
 
     Args:
-        folder: Takes what they print.
+        folder: Where their output goes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,7 +82,7 @@ class ForkServer:
         os.close(theirs)
 
     def start(self, tool: str, *arguments: str | Path, **environment: str) -> Running:
-        """Start a tool of this checkout, where and with what this process has."""
+        """Start a tool of this checkout, with this process's folder and environment."""
         self._count += 1
         streams = [
             self._folder / f'{self._count}.{name}' for name in ('stdout', 'stderr')
@@ -100,7 +100,7 @@ class ForkServer:
         return Running(self._answers, pid, streams)
 
     def run(self, tool: str, *arguments: str | Path, **environment: str) -> Running:
-        """Run a tool to its end, which is to be a good one."""
+        """Run a tool to its end; it must succeed."""
         running = self.start(tool, *arguments, **environment)
         status = running.wait()
         assert status == 0, f'{status}: {running.output}'
@@ -109,12 +109,12 @@ class ForkServer:
 
 @functools.cache
 def fork_server() -> ForkServer:
-    """Return this process's server; it ends when its input does, with this process."""
+    """Return the server of this process; it ends with this process."""
     return ForkServer(Path(tempfile.mkdtemp(prefix='volo-tests-')))
 
 
 def serve(descriptor: int) -> None:
-    """Read jobs, answer with the pid of each and, when it has ended, its status."""
+    """Read jobs; answer with the pid of each and, at its end, with its status."""
     import volo  # noqa: F401
 
     answers = os.fdopen(descriptor, 'w')
@@ -129,7 +129,7 @@ def serve(descriptor: int) -> None:
 
 
 def run_job(job: dict) -> None:
-    """Become the tool; does not return."""
+    """Run the tool in this process, and exit."""
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, path in enumerate(job['streams'], 1):

@@ -1,4 +1,4 @@
-"""Batches that make a loss, gradients or statistics infinite, and a small model.
+"""A small model, and batches that make its loss, gradients or statistics infinite.
 
 ``python -m tests.poison RANK FOLDER`` is one of two processes that train on them.
 """
@@ -28,13 +28,13 @@ from volo.engine.cli import leave
 #: The first value of a sample whose gradients become infinite.
 EXPLODES = 5.0
 
-#: Of Runners.
+#: Numbers the Runners.
 COUNT = itertools.count()
 
 
 @TRANSFORMS.register_module()
 class Poison(BaseTransform):
-    """Make images NaN whose names have this in them."""
+    """Make the images NaN whose names contain ``name``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,7 +76,7 @@ class PoisonedModel(BaseModel):
 
 
 class Record(Hook):
-    """Copy what training changes, after every iteration."""
+    """Copy the model and the optimizer's state after every iteration."""
 
     priority = 'LOWEST'
 
@@ -96,24 +96,24 @@ class Record(Hook):
         )
 
     def unchanged(self) -> list[bool]:
-        """Say of every iteration whether it left all as it was."""
+        """Tell for every iteration whether it changed nothing."""
         return [same(*states) for states in itertools.pairwise(self.states)]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Whether two states are equal, bit for bit."""
+    """Tell whether two states are equal, bit for bit."""
     return one.keys() == other.keys() and all(
         torch.equal(one[name], other[name]) for name in one
     )
 
 
 def make_samples(kinds: list[str], rank: int = 0) -> list[dict]:
-    """Make two samples of each of these kinds, the same wherever a kind is named.
+    """Make two samples of each kind; a kind always gives the same samples.
 
     Args:
-        kinds: With ``nan``, ``explodes`` and ``huge`` (too large for the statistics of
-            a norm), the second one is poisoned; everything else is good.
-        rank: Is in the names of the files.
+        kinds: In ``nan``, ``explodes`` and ``huge`` (too large for the statistics of a
+            norm), the second sample is poisoned. All other kinds are good.
+        rank: Part of the file names.
     """
     poison = dict(nan=torch.nan, explodes=EXPLODES, huge=1e30)
     samples = []
@@ -136,23 +136,23 @@ def make_runner(
     rank: int = 0,
     **options,
 ) -> Runner:
-    """Make a Runner that trains ``PoisonedModel`` on batches of these, in their order.
+    """Make a Runner that trains ``PoisonedModel`` on batches of these kinds, in order.
 
     Args:
-        folder: For logs and checkpoints.
-        kinds: As for :func:`make_samples`.
-        optim_wrapper: What is not as usual: AdamW, in float32.
-        max_in_a_row: Of the hook.
-        rank: Of the process.
-        options: Of the Runner.
+        folder: Folder of logs and checkpoints.
+        kinds: As in :func:`make_samples`, one per batch.
+        optim_wrapper: Changes to the default, AdamW in float32.
+        max_in_a_row: As in ``SkipNonFiniteHook``.
+        rank: Rank of the process.
+        options: Arguments of the Runner.
 
     Returns:
-        A Runner; its ``record`` is one of its hooks.
+        A Runner; its ``record`` is its :class:`Record` hook.
     """
     loader = DataLoader(make_samples(kinds, rank), 2, collate_fn=pseudo_collate)
     cfg = dict(
         work_dir=str(folder),
-        # Runners of one second would share their message hub.
+        # Runners that start within one second would share their message hub.
         experiment_name=f'poisoned_{next(COUNT)}',
         model=dict(type='PoisonedModel'),
         train_dataloader=loader,
@@ -175,9 +175,9 @@ def make_runner(
 
 
 def train_rank(rank: int, folder: Path) -> None:
-    """Train with DDP, then with FSDP, as one of two processes; write what came of it.
+    """Train with DDP, then with FSDP, as one of two processes; write the results.
 
-    Rank 1 has a NaN, then a gradient that explodes; the others' batches are good.
+    Rank 1 has a NaN, then a gradient that explodes. The batches of rank 0 are good.
     """
     os.environ.update(LOCAL_RANK=str(rank), CUDA_VISIBLE_DEVICES='')
     torch.distributed.init_process_group(

@@ -68,7 +68,7 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 
 
 def write_tasks(folder: Path) -> dict[str, Path]:
-    """Draw a dataset into ``folder/data`` and write a config for each task."""
+    """Write a synthetic dataset to ``folder/data``, and a config for each task."""
     generate_shapes_dataset(
         folder / 'data', train_per_class=2, val_per_class=1, size=64
     )
@@ -95,7 +95,7 @@ def assert_same(path: Path, expected: Path) -> None:
 
 
 def _tensors(value: Any, name: str = '') -> dict[str, torch.Tensor]:
-    """List every tensor in a checkpoint, with the way to it."""
+    """Return every tensor of a checkpoint by its dotted place."""
     if isinstance(value, torch.Tensor):
         return {name: value}
     if isinstance(value, dict | list | tuple):
@@ -123,7 +123,7 @@ def run_tool(*arguments: str | Path, **environment: str) -> subprocess.Completed
 
 
 def tool_environment() -> dict[str, str]:
-    """Return what the shell scripts need to run this checkout on the CPU."""
+    """Return the environment in which the scripts run this checkout on the CPU."""
     return {
         **os.environ,
         'PYTHON': sys.executable,

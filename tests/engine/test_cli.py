@@ -16,10 +16,10 @@ class Broken(Dataset):
         return 2
 
     def __getitem__(self, index):
-        raise DataError(f'image {index}: broken\nmend it')
+        raise DataError(f'image {index}: broken\nfix it')
 
 
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys):
+def test_what_the_user_can_fix_is_one_line_and_exit_code_2(capsys):
     def main():
         raise ConfigError('no such key')
 
@@ -29,7 +29,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err == 'error: no such key\n'
 
 
-def test_numbers_are_read_from_where_they_begin():
+def test_numbers_below_the_minimum_are_refused():
     assert (natural('0'), natural('2'), positive('2')) == (0, 2, 2)
     for read, text in ((natural, '-1'), (positive, '0'), (positive, '-1')):
         with pytest.raises(ValueError):
@@ -47,8 +47,8 @@ def test_other_errors_keep_their_traceback():
 @pytest.mark.parametrize(
     'ending, status', [(None, 0), (Interrupted('saved'), 75), (ConfigError('no'), 2)]
 )
-def test_a_rank_leaves_before_the_interpreter_goes_down(monkeypatch, ending, status):
-    # Else gloo's threads abort some runs that end after a collective.
+def test_a_rank_exits_without_tearing_down_the_interpreter(monkeypatch, ending, status):
+    # Otherwise gloo's threads abort some runs that end after a collective.
     left = []
     monkeypatch.setattr('volo.engine.cli.leave', left.append)
 
@@ -62,18 +62,18 @@ def test_a_rank_leaves_before_the_interpreter_goes_down(monkeypatch, ending, sta
     with contextlib.suppress(SystemExit):
         run_cli(main)
     assert left == [status]
-    # After an error of one rank, the others may never come to close theirs.
+    # After an error of one rank, the others may never close their group.
     closed = not torch.distributed.is_initialized()
     assert closed == (status != 2)
     if not closed:
         torch.distributed.destroy_process_group()
 
 
-def test_leaving_does_what_is_left_to_do(tmp_path):
+def test_leaving_runs_the_exit_handlers(tmp_path):
     path = tmp_path / 'log'
     pid = os.fork()
     if pid == 0:
-        atexit._clear()  # what is pytest's
+        atexit._clear()  # pytest's own handlers
         atexit.register(path.write_text, 'done')
         leave(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
@@ -88,5 +88,5 @@ def test_a_workers_error_reads_as_it_was_raised():
     )
     with pytest.raises(DataError) as raised:
         next(iter(loader))
-    assert first_message(raised.value) == 'image 0: broken\nmend it'
+    assert first_message(raised.value) == 'image 0: broken\nfix it'
     assert first_message(DataError('plain')) == 'plain'

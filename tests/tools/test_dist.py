@@ -72,7 +72,7 @@ def test_shards_train_as_whole_models_do(toy, tmp_path, port):
     assert losses['fsdp'] == pytest.approx(losses['ddp'], abs=1e-4)
     assert all(map(math.isfinite, losses['fsdp']))
     assert losses['fsdp'][-1] < losses['fsdp'][0]
-    # Its checkpoints are whole, and those after a validation are to go on from.
+    # Its checkpoints are whole, and training resumes from those after a validation.
     folder = tmp_path / 'fsdp'
     arguments = ('--work-dir', folder, '--resume', folder / 'iter_2.pth')
     done = run_tool('dist_train.sh', config, 2, *arguments, PORT=port)
@@ -85,13 +85,13 @@ def test_shards_train_as_whole_models_do(toy, tmp_path, port):
 @pytest.mark.parametrize(
     'script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test']
 )
-def test_scripts_say_how_they_are_used(script):
+def test_scripts_print_their_usage(script):
     done = run_tool(f'{script}.sh')
     assert done.returncode == 2 and done.stderr.startswith('usage: ')
 
 
 @pytest.mark.parametrize('script', ['slurm_train', 'slurm_test'])
-def test_slurm_scripts_hand_everything_to_srun(tmp_path, script):
+def test_slurm_scripts_pass_everything_to_srun(tmp_path, script):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
@@ -112,7 +112,7 @@ def test_slurm_scripts_hand_everything_to_srun(tmp_path, script):
 
 
 def run_slurm_job(folder, *, srun, **environment):
-    """Run the training script with an ``srun`` that does as said; note the requeues."""
+    """Run the training script with a stand-in for ``srun``; record the requeues."""
     for name, body in dict(srun=srun, scontrol=f'echo "$@" >> {folder}/asked').items():
         (folder / name).write_text(f'#!/bin/bash\n{body}\n')
         (folder / name).chmod(0o755)

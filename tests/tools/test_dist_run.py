@@ -1,4 +1,4 @@
-"""How ranks end, and what the launcher makes of it."""
+"""How ranks end, and the exit status of the launcher."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from volo.errors import Interrupted
 
 pytestmark = pytest.mark.slow
 
-#: Ranks that do as the script's arguments say, one for each start.
+#: A rank that does as the script's arguments say, one argument per start.
 RANKS = """
 import os, signal, sys
 rank, starts = os.environ['RANK'], os.environ['TORCHELASTIC_RESTART_COUNT']
@@ -39,7 +39,7 @@ signal.pause()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start two ranks, through the launcher."""
+    """Start two ranks with the launcher."""
     script = tmp_path / 'ranks.py'
     script.write_text(RANKS)
     started = []
@@ -133,7 +133,7 @@ def test_a_rank_that_cannot_save_fails(start):
     assert 'rank 0 (pid ' in errors and ') exited with 2' in errors
 
 
-#: Ranks of which one dies at the first start, and which meet at the second.
+#: A rank of a pair, of which one dies at the first start.
 PAIR = """
 import os, signal, torch, torch.distributed as dist
 dist.init_process_group('gloo')
@@ -147,7 +147,7 @@ os._exit(0)  # as volo.engine.cli.leave does
 
 
 def test_ranks_find_each_other_when_they_are_started_again(tmp_path):
-    """torch's store may still have the addresses of those that have ended."""
+    """torch's store may still have the addresses of ranks that have ended."""
     pair, python = tmp_path / 'pair.py', tmp_path / 'python'
     pair.write_text(PAIR)
     # In place of train.py.

@@ -49,7 +49,7 @@ def start(config, work_dir, *options, **environment):
 
 @pytest.fixture(scope='module')
 def whole(config, tmp_path_factory):
-    """What two processes end with that nothing happens to."""
+    """The last checkpoint of two undisturbed processes."""
     folder = tmp_path_factory.mktemp('whole')
     process = start(config, folder)
     output, _ = process.communicate()

@@ -54,7 +54,7 @@ TASKS = dict(classify=(CLASSIFY, 'epoch_3.pth'), segment=(SEGMENT, 'iter_6.pth')
 
 @pytest.fixture(scope='module', params=TASKS)
 def run(request, toy, forked, tmp_path_factory):
-    """A config, and what it ends with when nothing happens to it."""
+    """A config, and the last checkpoint of its undisturbed run."""
     text, last = TASKS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     config = folder / f'{request.param}.py'
@@ -82,7 +82,7 @@ def test_a_signal_saves_and_resuming_is_exact(
     options = ('--cfg-options', f'train_dataloader.num_workers={workers}')
     resumed = forked.run(*arguments, *options)
     assert_same(tmp_path / expected.name, expected)
-    # Also when it was interrupted in the very last iteration, or in a validation.
+    # Also if it was interrupted in the very last iteration, or in a validation.
     assert METRIC.search(resumed.output)
 
 
@@ -107,7 +107,7 @@ custom_hooks = [
 
 @pytest.fixture(scope='module')
 def every_two(toy, forked, tmp_path_factory):
-    """A config that saves every two iterations, its whole run and the seconds of it."""
+    """A config that saves every two iterations, its whole run, and its seconds."""
     folder = tmp_path_factory.mktemp('every_two')
     config = folder / 'every_two.py'
     config.write_text(KILLS.format(toy=toy))
@@ -117,7 +117,7 @@ def every_two(toy, forked, tmp_path_factory):
 
 
 def test_twenty_kills_lose_nothing(every_two, forked, tmp_path):
-    """Killed at any point, saving included, a run ends as if it had not been."""
+    """Killed at any point, also while saving, a run ends as if it had not been."""
     config, whole, duration = every_two
     arguments = ('train.py', config, '--resume', '--work-dir')
     chance = random.Random(0)
@@ -256,8 +256,8 @@ def test_without_resume_nothing_is_overwritten(every_two, forked, tmp_path):
     assert_same(work_dir / 'iter_10.pth', whole / 'iter_10.pth')
 
 
-def refuse_to_save(running, folder):
-    """What is left when a checkpoint did not fit: the one before, whole."""
+def assert_save_failed(running, folder):
+    """Check that a checkpoint did not fit, and that the one before it is whole."""
     assert running.wait() == 2, running.output
     (error,) = [li for li in running.output.splitlines() if li.startswith('error: ')]
     assert 'iter_6.pth does not fit on the disk: it takes ' in error
@@ -270,7 +270,7 @@ def test_a_quota_is_one_clear_error_and_loses_nothing(every_two, forked, tmp_pat
     config, whole, _ = every_two
     arguments = ('train.py', config, '--work-dir', tmp_path)
     running = forked.start(*arguments, DISTURB='QUOTA before_train_iter 5')
-    refuse_to_save(running, tmp_path)
+    assert_save_failed(running, tmp_path)
     forked.run(*arguments, '--resume')
     assert_same(tmp_path / 'iter_10.pth', whole / 'iter_10.pth')
 
@@ -284,6 +284,6 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(every_two, forked, tmp
         pytest.skip('a small disk can be mounted by root alone')
     try:
         running = forked.start('train.py', config, '--work-dir', tmp_path / 'run')
-        refuse_to_save(running, tmp_path / 'run')
+        assert_save_failed(running, tmp_path / 'run')
     finally:
         subprocess.run(['umount', '-l', tmp_path], check=True)

@@ -23,7 +23,7 @@ def classifier():
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Whether inductor would freeze each graph, with a backend that keeps it."""
+    """Compile without inductor; list whether it would have frozen each graph."""
     seen = []
 
     def backend(graph, inputs):

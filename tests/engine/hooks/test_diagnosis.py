@@ -14,7 +14,7 @@ def report(rank, progress=5, waiting=True, where='net.py:7 in forward'):
 
 
 def ranks(**changes):
-    """Return the reports of ranks 0 to 2 with those of some, as in ``r1=``, changed."""
+    """Return the reports of ranks 0 to 2, with changes to some, as in ``r1=``."""
     found = {rank: report(rank) for rank in range(3)}
     for name, change in changes.items():
         rank = int(name[1:])
@@ -56,7 +56,7 @@ def test_a_message_names_a_few_of_many_ranks():
 
 
 def seen_in(function, *arguments):
-    """Call ``function``, which calls what it is given; say where that was."""
+    """Call ``function``, which calls its argument; return the place of that call."""
     places = []
 
     def look(*_):

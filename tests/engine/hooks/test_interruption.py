@@ -11,7 +11,7 @@ from volo.errors import ConfigError, Interrupted
 
 
 class Groups(Dataset):
-    """Samples are the process groups of those who load them."""
+    """Each sample is the process group of the process that loads it."""
 
     def __len__(self):
         return 2
@@ -21,7 +21,7 @@ class Groups(Dataset):
 
 
 class FakeCheckpoints(SafeCheckpointHook):
-    """Notes which iterations it saved."""
+    """Record the iterations that are saved."""
 
     def __init__(self, saved_iter=-1):
         self.saved_iter = saved_iter
@@ -51,7 +51,7 @@ def make_runner(checkpoints, iteration=2, updates=True, val_loop=None):
 
 @pytest.fixture
 def listening():
-    """Return a function that starts a hook; the handlers are put back afterwards."""
+    """Return a function that starts a hook; restore the signal handlers at the end."""
     handlers = {number: signal.getsignal(number) for number in (2, 15)}
 
     def start(runner):
@@ -74,7 +74,7 @@ def test_a_signal_saves_at_the_end_of_the_iteration(listening, number, capfd):
     assert checkpoints.saves == []
     os.kill(os.getpid(), number)
     assert f'{number.name}: saving after this iteration' in capfd.readouterr().err
-    # The next one stops at once.
+    # A second signal stops at once.
     assert signal.getsignal(number) == before
     with pytest.raises(Interrupted, match=f'by {number.name}: iter_3.pth is saved'):
         hook.after_train_iter(runner, 0)
@@ -101,7 +101,7 @@ def test_accumulated_gradients_are_applied_first(listening):
 
 
 @pytest.mark.parametrize('saved', [True, False])
-def test_a_validation_is_left_if_nothing_is_lost(listening, saved):
+def test_a_validation_stops_at_once_if_the_weights_are_saved(listening, saved):
     runner = make_runner(FakeCheckpoints(saved_iter=2 if saved else 1))
     hook = listening(runner)
     hook.before_val(runner)
@@ -114,7 +114,7 @@ def test_a_validation_is_left_if_nothing_is_lost(listening, saved):
         hook.after_val_iter(runner, 0)
 
 
-def test_a_validation_outside_of_training_is_none_of_its_business():
+def test_a_validation_outside_of_training_goes_unnoticed():
     runner = make_runner(FakeCheckpoints())
     hook = InterruptionHook()
     hook.before_val(runner)
@@ -125,7 +125,7 @@ def test_a_validation_outside_of_training_is_none_of_its_business():
     'iteration, validated, due',
     [(0, None, False), (3, None, False), (4, None, True), (4, 4, False), (10, 8, True)],
 )
-def test_a_lost_validation_is_made_up_for(listening, iteration, validated, due):
+def test_an_interrupted_validation_is_repeated(listening, iteration, validated, due):
     runs = []
     loop = SimpleNamespace(run=lambda: runs.append(1))
     runner = make_runner(FakeCheckpoints(), iteration, val_loop=loop)
@@ -149,4 +149,4 @@ def test_workers_are_not_in_the_group_that_is_signalled():
     groups = {int(group) for group in loader}
     assert os.getpgid(0) not in groups
     loader.worker_init_fn.args[0](5)
-    assert seen == [5]  # what was there before is called too
+    assert seen == [5]  # the loader's own function still runs

@@ -86,7 +86,7 @@ def test_the_others_train_as_if_it_had_not_been_there(tmp_path, wrapper, kind):
 
 
 def test_without_the_hook_the_model_is_lost(tmp_path):
-    """The batches are as bad as the other tests need them."""
+    """The batches of the other tests do spoil a model."""
     for kind in POISON:
         runner = make_runner(tmp_path, ['a', kind, 'b'], max_in_a_row=1)
         runner._hooks = [
@@ -212,7 +212,7 @@ def test_the_number_must_be_one():
         SkipNonFiniteHook(max_in_a_row=0)
 
 
-def test_the_count_goes_on_after_a_resume(tmp_path):
+def test_the_count_continues_after_a_resume(tmp_path):
     train(tmp_path, ['nan', 'a'])
     runner = make_runner(
         tmp_path, ['nan', 'a', 'b', 'nan'], load_from=str(tmp_path / 'iter_2.pth')

@@ -13,7 +13,7 @@ from volo.engine import RandomStreamsHook
 
 
 class EpochLoop(EpochBasedTrainLoop):
-    """A loop of epochs that loops over nothing."""
+    """A loop of epochs without any data."""
 
     def __init__(self):
         pass
@@ -21,7 +21,7 @@ class EpochLoop(EpochBasedTrainLoop):
 
 @pytest.fixture
 def logged(monkeypatch):
-    """What is logged."""
+    """The lines that the hook logs."""
     lines = []
     monkeypatch.setattr(
         'volo.engine.hooks.random_streams.print_log',
@@ -31,7 +31,7 @@ def logged(monkeypatch):
 
 
 def make_runner(sampler=StreamSampler, iteration=0, seed=3, epoch=0):
-    """A runner of epochs of five batches of four."""
+    """Return a stand-in for a runner with five batches of four per epoch."""
     data = list(range(20))
     loader = DataLoader(data, 4, sampler=sampler(data, seed=99))
     return SimpleNamespace(
@@ -59,7 +59,7 @@ def started(runner):
     return hook
 
 
-def test_what_is_drawn_depends_on_seed_and_iteration(monkeypatch):
+def test_random_numbers_depend_on_seed_iteration_and_rank(monkeypatch):
     runner = make_runner()
     hook = started(runner)
     first = draw(hook, runner)
@@ -83,7 +83,7 @@ def test_the_order_follows_from_the_seed_of_the_run():
 
 
 @pytest.mark.parametrize('done', [0, 3])
-def test_a_resumed_epoch_goes_on_where_it_was(done):
+def test_a_resumed_epoch_continues_where_it_was(done):
     runner = make_runner(iteration=5 + done, epoch=1)
     started(runner).before_train_epoch(runner)
     sampler = runner.train_dataloader.sampler
@@ -97,7 +97,7 @@ def test_a_sampler_that_cannot_start_there_is_warned_of(logged):
     assert 'the first 3 batches are seen twice' in logged[-1]
 
 
-def test_the_checkpoint_says_what_the_streams_follow_from(logged):
+def test_the_checkpoint_keeps_what_the_random_numbers_follow_from(logged):
     runner = make_runner(iteration=2)
     checkpoint = dict(meta={})
     started(runner).before_save_checkpoint(runner, checkpoint)

@@ -9,7 +9,7 @@ from volo.files import write_atomically
 
 
 class Hub:
-    """What the hook needs of a message hub."""
+    """The part of a message hub that the hook uses."""
 
     def __init__(self, **info):
         self.runtime_info = info
@@ -22,7 +22,7 @@ class Hub:
 
 
 def make_runner(folder, **info):
-    """Return what the hook needs of a runner; ``log`` has what is on disk at a save."""
+    """Return a stand-in for a runner; ``log`` lists the files after each save."""
     runner = SimpleNamespace(
         work_dir=str(folder), iter=0, epoch=0, log=[], message_hub=Hub(**info)
     )

@@ -78,7 +78,7 @@ def test_an_error_of_the_watch_does_not_end_the_training(said):
 
 
 class Clock:
-    """A clock that a test moves on."""
+    """A clock that a test advances."""
 
     now = 0.0
 
@@ -87,11 +87,12 @@ class Clock:
 
 
 class Ranks:
-    """Looks of rank 0 at a job, every ten seconds; the timeout is 100.
+    """The watch of rank 0, with a timeout of 100 s, and a stand-in for its job.
 
     Attributes:
-        steps: The progress of rank 0; the other rank's is as its report says.
-        ended: What the watch has said of those that hang.
+        steps: The progress of both ranks.
+        ended: The arguments with which the watch ended the process.
+        written: What the watch printed.
     """
 
     def __init__(self, monkeypatch, world_size=2):
@@ -111,32 +112,33 @@ class Ranks:
         self.watch.look()
 
     def exchange(self, own, ranks):
-        """Answer as a board on which rank 1 reports as often, and waits for rank 0."""
+        """Answer as a board on which rank 1 reports as often, waiting for rank 0."""
         self.beat += 1
         other = dataclasses.replace(own, rank=1, beat=self.beat, waiting=True)
         return {1: other} if ranks else {}
 
     def look(self, *seconds):
+        """Look once after each of these pauses."""
         for after in seconds:
             self.clock.now += after
             self.watch.look()
 
 
 @pytest.mark.parametrize('pause', [200, 3600, 36000])
-def test_time_in_which_the_watch_does_not_run_does_not_count(monkeypatch, pause):
+def test_time_in_which_the_process_is_paused_does_not_count(monkeypatch, pause):
     """After Ctrl-Z, SIGSTOP or a debugger."""
     ranks = Ranks(monkeypatch)
     ranks.look(10, 10, pause, 10, 10)
     assert not ranks.ended
-    # What hangs afterwards is found as soon as ever: a pause counts as one interval.
+    # A pause counts as one interval: a hang afterwards is found as soon as ever.
     ranks.look(*[10] * 4)
     assert not ranks.ended
     ranks.look(10)
     assert len(ranks.ended) == 1
 
 
-def test_a_pause_late_in_a_long_iteration_names_nobody(monkeypatch):
-    """The other rank's reports do not age in a pause, either."""
+def test_a_pause_late_in_a_long_iteration_names_no_rank(monkeypatch):
+    """The reports of the other rank do not age in a pause, either."""
     ranks = Ranks(monkeypatch)
     ranks.look(*[10] * 8, 36000)
     assert not ranks.ended
@@ -145,7 +147,7 @@ def test_a_pause_late_in_a_long_iteration_names_nobody(monkeypatch):
     assert not ranks.ended
 
 
-def test_a_single_process_is_not_ended_but_told(monkeypatch, said):
+def test_a_single_process_is_warned_of_but_not_ended(monkeypatch, said):
     ranks = Ranks(monkeypatch, world_size=1)
     ranks.look(*[10] * 30)
     assert not ranks.ended
