@@ -1,7 +1,7 @@
 """MixToken (arXiv 2104.10858, section 3.2): CutMix on the tokens after the stem.
 
-A box of every sample's tokens comes from another sample. Mixed after the stem, no token
-covers pixels of two images.
+A box of every sample's tokens comes from another sample. Tokens are mixed after the
+stem, so none covers pixels of two images.
 """
 
 import numpy as np
