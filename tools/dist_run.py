@@ -14,6 +14,7 @@ themselves, then calls the original, with GRACE seconds where a signal is passed
 The ranks are other processes, in which nothing is replaced.
 """
 
+import math
 import os
 import signal
 import socket
@@ -141,7 +142,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    ranks = Ranks(int(os.environ.get('GRACE', 120)))
+    ranks = Ranks(math.ceil(float(os.environ.get('GRACE', 120))))
     ranks.listen()
     try:
         run.main(arguments)

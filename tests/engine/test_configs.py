@@ -1,6 +1,8 @@
 import pytest
+from mmengine.config import Config
 
 from volo.engine import load_config
+from volo.engine.launch import add_hook
 from volo.errors import ConfigError
 from volo.paths import config_path
 
@@ -67,3 +69,12 @@ def test_a_missing_or_broken_config_is_named(tmp_path, config):
     config.write_text('model = dict(')
     with pytest.raises(ConfigError, match=r'mine.py: SyntaxError'):
         load_config(config)
+
+
+def test_a_hook_replaces_one_of_its_type_from_an_earlier_run():
+    cfg = Config(dict(custom_hooks=[dict(type='A'), dict(type='B', old=True)]))
+    add_hook(cfg, type='B', new=True)
+    assert cfg.custom_hooks == [dict(type='A'), dict(type='B', new=True)]
+    cfg = Config(dict(custom_hooks=None))
+    add_hook(cfg, type='B')
+    assert cfg.custom_hooks == [dict(type='B')]

@@ -90,5 +90,13 @@ def _walk(node: object, key: str) -> Iterator[tuple[str, dict]]:
 
 
 def add_hook(cfg: Config, **hook: object) -> None:
-    """Append a hook to the config's ``custom_hooks``."""
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    """Append a hook to the config's ``custom_hooks``.
+
+    It replaces one of its type, which a config that an earlier run saved may have.
+    """
+    others = [
+        other
+        for other in cfg.get('custom_hooks') or []
+        if not (isinstance(other, dict) and other.get('type') == hook['type'])
+    ]
+    cfg.custom_hooks = [*others, hook]

@@ -94,5 +94,5 @@ def _explain_worker(error: Exception) -> VoloError | None:
     return TrainingError(
         f'a worker of the data loader (pid {match[1]}) {how}. If the machine ran out '
         'of memory, lower num_workers or batch_size of the loader; if a container ran '
-        'out of shared memory, raise its --shm-size. Then continue with --resume'
+        'out of shared memory, raise its --shm-size. --resume continues a training'
     )

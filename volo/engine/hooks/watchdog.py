@@ -25,8 +25,10 @@ class StuckRankHook(Hook):
     up, because whatever hangs may never return. Their launcher can start them again
     from the last checkpoint (``MAX_RESTARTS`` of ``tools/dist_train.sh``, or Slurm).
 
-    Time in which the whole job is paused does not count. A single process is not ended,
-    because no other process waits for it; a warning says that it makes no progress.
+    Time in which the whole job is paused does not count here, but it counts for the
+    process group: several processes survive a pause of less than
+    ``env_cfg.dist_cfg.timeout``. A single process is not ended, because no other
+    process waits for it; a warning says that it makes no progress.
 
     Args:
         timeout: Seconds. It must be longer than any pause of a healthy training: saving
