@@ -171,7 +171,7 @@ def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
 
 def _read_pickle(path: Path, map_location: Any) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(ALLOWED):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*ALLOWED]):
             # About pickle protocols and TorchScript: the errors below say it.
             warnings.simplefilter('ignore', UserWarning)
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -262,6 +262,7 @@ def _named_globals(path: Path) -> list[str]:
 def _iter_globals(stream: io.BytesIO) -> Iterator[str]:
     memo: list[Any] = []
     pushed: list[Any] = ['', '']
+    argument: Any
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in ('GLOBAL', 'INST'):
             yield argument.replace(' ', '.')
@@ -275,9 +276,3 @@ def _iter_globals(stream: io.BytesIO) -> Iterator[str]:
             pushed.append(argument)
         elif opcode.stack_after:
             pushed.append('')
-
-
-# What a Runner's checkpoint holds beside tensors and plain types, each replaced by
-# something that can only hold data. The real ones will not do: numpy.ndarray(shape,
-# 'O', bytes) makes Python objects of bytes in the file, HistoryBuffer replaces its
-# methods by the file's, and getattr, by which those are written, reaches anything.

@@ -4,7 +4,7 @@ import argparse
 import pickle
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
@@ -34,9 +34,10 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state
-        super().__setstate__((1, shape, dtype.dtype, bool(is_fortran), data))
+        own: Any = (1, shape, dtype.dtype, bool(is_fortran), data)
+        super().__setstate__(own)
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
@@ -76,6 +77,10 @@ def _under_both_names(module: str, name: str, target: Callable) -> list[tuple]:
     return [(target, f'numpy.{core}.{module}.{name}') for core in ('core', '_core')]
 
 
+#: Each type that a Runner's checkpoint holds beside tensors and plain types, replaced
+#: by one that can only hold data. The real ones are unsafe: numpy.ndarray(shape, 'O',
+#: bytes) makes Python objects of bytes in the file, HistoryBuffer replaces its methods
+#: by the file's, and getattr, by which those are written, reaches anything.
 ALLOWED: list[tuple[Callable, str]] = [
     (_Dtype, 'numpy.dtype'),
     (_Array, 'numpy.ndarray'),
