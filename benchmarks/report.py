@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,11 @@ LIBRARIES = ('torch', 'timm', 'onedl-mmsegmentation')
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
-    """Print a table."""
+    """Print a table, at a width of 160 where there is no terminal."""
     table = Table(*columns, title=title, title_justify='left')
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @dataclasses.dataclass(frozen=True)
