@@ -37,8 +37,8 @@ def compile_model(model: nn.Module, freeze: bool = False) -> list[str]:
             if hasattr(module, method):
                 function = torch.compile(getattr(module, method))
                 if freeze:
-                    # An option of the process, not of torch.compile, where it has no
-                    # effect: set during each call, the first of which compiles.
+                    # As an option of torch.compile it has no effect (torch 2.6 to
+                    # 2.11): set inductor's during each call; the first one compiles.
                     function = inductor_config.patch(freezing=True)(function)
                 setattr(module, method, function)
                 compiled.append(f'{part}.{method}')
