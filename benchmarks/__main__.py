@@ -12,8 +12,9 @@ import argparse
 
 import torch
 
-from volo.engine.cli import positive, run_cli
+from volo.engine.cli import run_cli
 from volo.errors import ConfigError
+from volo_cli import positive
 
 from . import (
     attention,

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import DictAction
 
-from volo.engine.cli import positive
+from volo_cli import positive
 
 from .steps import COMPILE, DTYPES, MODES
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 
 from mmengine.config import Config
 
-from volo.engine.cli import positive
 from volo.engine.launch import load_config
+from volo_cli import positive
 
 from .arguments import add_cfg_options, add_number, add_out
 from .fake_training import FakeTraining, StepMemory, training_dtype

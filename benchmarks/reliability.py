@@ -22,10 +22,10 @@ from mmengine.registry import DATA_SAMPLERS, HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from demo.shapes_dataset import generate_shapes_dataset
-from volo.engine.cli import natural
 from volo.engine.launch import build_runner, load_config
 from volo.errors import ConfigError
 from volo.paths import config_path
+from volo_cli import natural
 
 from .arguments import add_cfg_options, add_number, add_out, add_repeats
 from .measure import Spread, turn_seconds

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From top to bottom, as in docs/architecture.md. The modules of a row are peers.
 LEVELS = [
-    ('tools', 'benchmarks'),
+    ('tools', 'benchmarks', 'volo.__main__'),
     ('demo',),
     ('volo.deploy', 'volo.doctor', 'volo.annotators'),
     ('volo.visualization',),
@@ -20,7 +20,7 @@ LEVELS = [
     ('volo.datasets', 'volo.ops'),
     ('volo.model_zoo',),
     ('volo.paths', 'volo.files', 'volo.machine'),
-    ('volo.errors', 'volo.version'),
+    ('volo.errors', 'volo.quiet', 'volo.version'),
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -46,7 +46,7 @@ def options(program):
     if program == 'benchmarks':
         sources = sorted(ROOT.glob('benchmarks/*.py'))
     else:
-        sources = [ROOT / f'tools/{program}.py', ROOT / 'volo/engine/cli.py']
+        sources = [ROOT / f'tools/{program}.py', ROOT / 'volo_cli.py']
     text = ''.join(source.read_text() for source in sources)
     return set(re.findall(r"'(--[a-z-]+)'", text))
 

@@ -1,7 +1,7 @@
 """Check every file of a config's datasets before training.
 
-python tools/check_dataset.py CONFIG [--splits train val] [--out report.json]
-python tools/check_dataset.py CONFIG --cfg-options data_root=DIR
+volo check CONFIG [--splits train val] [--out report.json]
+volo check CONFIG --cfg-options data_root=DIR
 
 Reports broken images, masks that do not fit their images, labels out of range, missing
 files and more, each with a remedy, then the class frequencies. Only --out is written.
@@ -14,23 +14,14 @@ import json
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from volo_cli import add_cfg_options, run_tool, tool_parser
 
-from volo.datasets.findings import KINDS
-from volo.doctor.check import SPLITS, check_config
-from volo.doctor.report import report_dict, report_text
-from volo.engine.cli import run_cli
-from volo.engine.launch import load_config
-from volo.errors import ConfigError, DataError
-from volo.files import describe_write_error
-from volo.machine import usable_cpus
+SPLITS = ('train', 'val', 'test')
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
+    parser.add_argument('config', help='config file, or name of a config of volo')
     parser.add_argument(
         '--splits',
         nargs='+',
@@ -38,23 +29,16 @@ def main() -> None:
         default=list(SPLITS),
         help='splits to check (default: all that the config has)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as data_root=DIR',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--workers',
         type=int,
-        default=min(usable_cpus(), 16),
-        help='worker processes; 0 checks in the main process (default: %(default)s)',
+        help='worker processes; 0 checks in the main process (default: one per usable '
+        'CPU, at most 16)',
     )
     parser.add_argument(
         '--ignore',
         nargs='+',
-        choices=KINDS,
         default=[],
         metavar='KIND',
         help='kinds of findings to leave out: the names in brackets',
@@ -62,8 +46,26 @@ def main() -> None:
     parser.add_argument(
         '--out', type=Path, help='file for the JSON report of all findings'
     )
-    args = parser.parse_args()
+    return parser
 
+
+def main(args: argparse.Namespace) -> None:
+    from volo.datasets.findings import KINDS
+    from volo.doctor.check import check_config
+    from volo.doctor.report import report_dict, report_text
+    from volo.engine.launch import load_config
+    from volo.errors import ConfigError, DataError, did_you_mean
+    from volo.files import describe_write_error
+    from volo.machine import usable_cpus
+
+    for kind in args.ignore:
+        if kind not in KINDS:
+            raise ConfigError(
+                f'--ignore: no kind of findings {kind!r}.{did_you_mean(kind, KINDS)} '
+                f'There are {", ".join(KINDS)}'
+            )
+    if args.workers is None:
+        args.workers = min(usable_cpus(), 16)
     if args.workers < 0:
         raise ConfigError(f'--workers {args.workers}: must be at least 0')
     if args.out and not args.out.parent.is_dir():
@@ -84,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

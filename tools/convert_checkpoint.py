@@ -1,7 +1,7 @@
 """Convert a checkpoint between the authors' (and timm's) layout and ours.
 
-python tools/convert_checkpoint.py d1_224_84.2.pth.tar volo_d1.pth
-python tools/convert_checkpoint.py epoch_300.pth volo_d1.safetensors --to official --ema
+volo convert d1_224_84.2.pth.tar volo_d1.pth
+volo convert epoch_300.pth volo_d1.safetensors --to official --ema
 
 Files of the authors and of timm work here without conversion: everything that opens
 checkpoints accepts them.
@@ -9,23 +9,25 @@ checkpoints accepts them.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from volo_cli import run_tool, tool_parser
 
-from volo.checkpoints.layouts import convert_state_dict, to_official_layout
-from volo.checkpoints.reading import read_weights
-from volo.engine.cli import run_cli
-from volo.errors import CheckpointError
-from volo.files import atomic_path
-from volo.models.weights import infer_arch
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = ('.pth', '.safetensors')
 
 
-def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
+def write(weights: 'dict[str, torch.Tensor]', path: Path, flat: bool) -> None:
     """Write weights atomically."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from volo.errors import CheckpointError
+    from volo.files import atomic_path
+
     try:
         with atomic_path(path) as partial:
             if path.suffix == '.safetensors':
@@ -39,8 +41,8 @@ def write(weights: dict[str, torch.Tensor], path: Path, flat: bool) -> None:
         raise CheckpointError(f'{path} cannot be written: {error}') from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'src', help='.pth, .pt, .pth.tar or .safetensors; or URL#sha256=HASH of one'
     )
@@ -55,7 +57,14 @@ def main() -> None:
         '--ema', action='store_true', help='convert the averaged weights (EMA) of SRC'
     )
     parser.add_argument('--force', action='store_true', help='overwrite DST')
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from volo.checkpoints.layouts import convert_state_dict, to_official_layout
+    from volo.checkpoints.reading import read_weights
+    from volo.errors import CheckpointError
+    from volo.models.weights import infer_arch
 
     dst = args.dst.expanduser()
     if dst.suffix not in SUFFIXES:
@@ -84,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

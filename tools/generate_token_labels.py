@@ -2,13 +2,13 @@
 
 The annotator is a model of timm, with its pretrained weights or yours, or a config:
 
-python tools/generate_token_labels.py data/imagenet/train maps --timm dm_nfnet_f6
-python tools/generate_token_labels.py IMAGES OUT --timm NAME --checkpoint FILE
-python tools/generate_token_labels.py IMAGES OUT --config CONFIG --checkpoint FILE
+volo label data/imagenet/train maps --timm dm_nfnet_f6
+volo label IMAGES OUT --timm NAME --checkpoint FILE
+volo label IMAGES OUT --config CONFIG --checkpoint FILE
 
 On several GPUs, one process each (without GPUs, on the CPU):
 
-torchrun --nproc-per-node 8 tools/generate_token_labels.py ... --launcher pytorch
+torchrun --nproc-per-node 8 -m volo label ... --launcher pytorch
 
 IMAGES holds CLASS/NAME.jpg or NAME.jpg. OUT gets CLASS/NAME.pt or, with --packed, a
 packed store. After an interruption the same command continues.
@@ -18,24 +18,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from mmengine.dist import is_main_process
-
-from volo.annotators.annotator_mmpretrain import build_mmpretrain_annotator
-from volo.annotators.annotator_timm import build_timm_annotator
-from volo.annotators.generate import generate_label_maps
-from volo.engine.cli import positive, run_cli
-from volo.engine.launch import join_processes
-from volo.errors import ConfigError
-from volo.token_label.folder_writer import FolderWriter
-from volo.token_label.maps import Writer
-from volo.token_label.packed_writer import PackedWriter
+from volo_cli import natural, positive, run_tool, tool_parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument('images', type=Path, help='folder of images')
     parser.add_argument('out', type=Path, help='folder for the label maps')
     model = parser.add_mutually_exclusive_group(required=True)
@@ -73,7 +60,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--workers',
-        type=int,
+        type=natural,
         default=2,
         help='loading processes per process; default: %(default)s',
     )
@@ -86,7 +73,21 @@ def main() -> None:
     parser.add_argument('--packed', action='store_true', help='write a packed store')
     parser.add_argument('--device', help='default: a GPU if there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none')
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+    from mmengine.dist import is_main_process
+
+    from volo.annotators.annotator_mmpretrain import build_mmpretrain_annotator
+    from volo.annotators.annotator_timm import build_timm_annotator
+    from volo.annotators.generate import generate_label_maps
+    from volo.engine.launch import join_processes
+    from volo.errors import ConfigError
+    from volo.token_label.folder_writer import FolderWriter
+    from volo.token_label.maps import Writer
+    from volo.token_label.packed_writer import PackedWriter
 
     if args.checkpoint and args.random_weights:
         raise ConfigError('give --checkpoint or --random-weights, not both')
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

@@ -1,6 +1,6 @@
 """Pack a folder of label maps, one .pt file per image, into a packed store.
 
-python tools/pack_token_labels.py label_top5_train_nfnet data/token_labels
+volo pack label_top5_train_nfnet data/token_labels
 
 The store is faster to read and has four files instead of one per image. Training reads
 either. After an interruption the same command continues. At the end every map is
@@ -11,19 +11,22 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import Progress
+from volo_cli import run_tool, tool_parser
 
-from volo.engine.cli import run_cli
-from volo.errors import DataError
-from volo.token_label.maps import LabelMapFolder
-from volo.token_label.packed_writer import PackedWriter
+if TYPE_CHECKING:
+    from volo.token_label.maps import LabelMapFolder
+    from volo.token_label.packed_writer import PackedWriter
 
 
-def pack(folder: LabelMapFolder, writer: PackedWriter) -> None:
+def pack(folder: 'LabelMapFolder', writer: 'PackedWriter') -> None:
     """Write all maps that the store lacks, then verify and complete it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from volo.errors import DataError
+
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
         try:
@@ -42,13 +45,13 @@ def pack(folder: LabelMapFolder, writer: PackedWriter) -> None:
 
 
 def bytes_on_disk(*paths: str | Path) -> str:
+    from rich.filesize import decimal
+
     return decimal(sum(os.stat(path).st_blocks * 512 for path in paths))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument('src', type=Path, help='folder of .pt files')
     parser.add_argument(
         'dst', type=Path, help='folder of the store, created if missing'
@@ -65,7 +68,13 @@ def main() -> None:
         default='float16',
         help='type that scores are rounded to; default: %(default)s',
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from volo.errors import DataError
+    from volo.token_label.maps import LabelMapFolder
+    from volo.token_label.packed_writer import PackedWriter
 
     folder = LabelMapFolder(args.src)
     keys = sorted(folder.keys())
@@ -82,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

@@ -1,22 +1,17 @@
 """Draw the loss, the metrics and the learning rate of one or more trainings.
 
-python tools/plot_logs.py RUN_DIR [RUN_DIR ...] --out curves.png [--smooth 20]
-python tools/plot_logs.py a b --scalars loss accuracy/top1 --labels plain "with maps"
+volo plot RUN_DIR [RUN_DIR ...] --out curves.png [--smooth 20]
+volo plot a b --scalars loss accuracy/top1 --labels plain "with maps"
 """
 
 import argparse
 from pathlib import Path
 
-from volo.engine.cli import run_cli
-from volo.errors import ConfigError
-from volo.visualization.curves import read_curves
-from volo.visualization.runs import draw_runs
+from volo_cli import run_tool, tool_parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'run_dirs',
         nargs='+',
@@ -44,7 +39,13 @@ def main() -> None:
         metavar='N',
         help='draw the mean of N logged values for scalars of training',
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from volo.errors import ConfigError
+    from volo.visualization.curves import read_curves
+    from volo.visualization.runs import draw_runs
 
     if args.smooth < 1:
         raise ConfigError(f'--smooth {args.smooth}: must be 1 or more')
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

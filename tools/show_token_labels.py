@@ -1,6 +1,6 @@
 """Draw training images, their label maps and the targets of their tokens.
 
-python tools/show_token_labels.py configs/volo_d1_imagenet.py OUT [--count 8]
+volo show volo_d1_imagenet OUT [--count 8]
 
 Each drawing shows an image, its label map and an augmented crop with its targets, so
 that you see whether they agree.
@@ -9,26 +9,11 @@ that you see whether they agree.
 import argparse
 from pathlib import Path
 
-import numpy as np
-from mmengine.config import DictAction
-from mmengine.registry import DATASETS, init_default_scope
-
-from volo.annotators.images import read_image
-from volo.datasets.checks import Loading
-from volo.datasets.streams import seed_generators
-from volo.engine.cli import positive, run_cli
-from volo.engine.launch import load_config, readable_errors
-from volo.errors import ConfigError, DataError
-from volo.models.archs import PATCH_SIZE
-from volo.token_label import TokenLabelDataset
-from volo.token_label.dataset import TOKEN_LABEL_KEY
-from volo.visualization.token_labels import draw_token_label
+from volo_cli import add_cfg_options, positive, run_tool, tool_parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config with a TokenLabelDataset')
     parser.add_argument('out', type=Path, help='folder for the drawings')
     parser.add_argument(
@@ -40,14 +25,23 @@ def main() -> None:
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of the choice and the augmentation'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='options that replace those of the config',
-    )
-    args = parser.parse_args()
+    add_cfg_options(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    import numpy as np
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from volo.annotators.images import read_image
+    from volo.datasets.checks import Loading
+    from volo.datasets.streams import seed_generators
+    from volo.engine.launch import load_config, readable_errors
+    from volo.errors import ConfigError, DataError
+    from volo.models.archs import PATCH_SIZE
+    from volo.token_label import TokenLabelDataset
+    from volo.token_label.dataset import TOKEN_LABEL_KEY
+    from volo.visualization.token_labels import draw_token_label
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
@@ -85,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

@@ -1,22 +1,18 @@
 """Evaluate a checkpoint.
 
-python tools/test.py configs/volo_d1_upernet_cityscapes.py CHECKPOINT [--tta]
+volo test volo_d1_upernet_cityscapes CHECKPOINT [--tta]
 bash tools/dist_test.sh configs/volo_d1_upernet_cityscapes.py CHECKPOINT 8
 """
 
+import argparse
 import json
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-
-from volo.checkpoints.fetching import locate
-from volo.engine.cli import export_local_rank, run_cli, runner_parser
-from volo.engine.launch import add_hook, load_config, test
-from volo.errors import CheckpointError, ConfigError
+from volo_cli import export_local_rank, run_tool, runner_parser
 
 
-def main() -> None:
-    parser = runner_parser(__doc__.splitlines()[0])
+def make_parser() -> argparse.ArgumentParser:
+    parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file, or URL#sha256=<hash>')
     parser.add_argument('--out', help='write the metrics to this JSON file')
     parser.add_argument('--show-dir', help='write images of the predictions here')
@@ -25,7 +21,16 @@ def main() -> None:
         action='store_true',
         help='segmentation: multi-scale and flip test-time augmentation',
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from mmengine.dist import is_main_process
+
+    from volo.checkpoints.fetching import locate
+    from volo.engine.launch import add_hook, load_config, test
+    from volo.errors import CheckpointError, ConfigError
+
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
@@ -56,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

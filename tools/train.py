@@ -1,20 +1,19 @@
 """Train a classifier or a segmentor.
 
-python tools/train.py configs/volo_d1_imagenet.py [--work-dir DIR] [--resume] [--amp]
+volo train volo_d1_imagenet [--work-dir DIR] [--resume] [--amp]
 bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
 """
 
-from mmengine.device import get_device
+import argparse
 
-from volo.engine.cli import export_local_rank, run_cli, runner_parser
-from volo.engine.hooks.resumed_settings import SOURCES
-from volo.engine.launch import add_hook, load_config, train
-from volo.engine.tracking import TRACKERS, add_trackers
-from volo.errors import ConfigError
+from volo_cli import export_local_rank, run_tool, runner_parser
+
+SOURCES = ('checkpoint', 'config')
+TRACKERS = ('tensorboard', 'wandb', 'mlflow')
 
 
-def main() -> None:
-    parser = runner_parser(__doc__.splitlines()[0])
+def make_parser() -> argparse.ArgumentParser:
+    parser = runner_parser(__doc__)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -47,7 +46,16 @@ def main() -> None:
         default=[],
         help='also send the logs to these trackers',
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from mmengine.device import get_device
+
+    from volo.engine.launch import add_hook, load_config, train
+    from volo.engine.tracking import add_trackers
+    from volo.errors import ConfigError
+
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
@@ -85,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

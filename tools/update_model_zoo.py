@@ -3,17 +3,20 @@
 python tools/update_model_zoo.py
 """
 
+import argparse
+from pathlib import Path
+
 import yaml
 
-from volo.engine.cli import run_cli
-from volo.model_zoo import METAFILES
-from volo.paths import package_data_root
+from volo_cli import run_tool, tool_parser
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def read_models(metafile: str) -> list[dict]:
     """Return the models of one of :data:`METAFILES`, in OpenMMLab's format."""
-    path = package_data_root() / 'configs' / metafile
-    return yaml.safe_load(path.read_text())['Models']
+    text = (ROOT / 'configs' / metafile).read_text()
+    return yaml.safe_load(text)['Models']
 
 
 def render_table(metafile: str) -> str:
@@ -45,6 +48,8 @@ def render_readme(text: str) -> str:
     Args:
         text: Its present text, with a pair of comments around each table.
     """
+    from volo.model_zoo import METAFILES
+
     for metafile in METAFILES:
         start, end = f'<!-- {metafile} -->', f'<!-- end of {metafile} -->'
         before, _, rest = text.partition(start)
@@ -53,11 +58,15 @@ def render_readme(text: str) -> str:
     return text
 
 
-def main() -> None:
-    path = package_data_root() / 'configs/README.md'
+def make_parser() -> argparse.ArgumentParser:
+    return tool_parser(__doc__)
+
+
+def main(args: argparse.Namespace) -> None:
+    path = ROOT / 'configs/README.md'
     path.write_text(render_readme(path.read_text()))
     print(path)
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

@@ -4,11 +4,14 @@ It also changes three things in the process, see ``docs/architecture.md``: how m
 opens checkpoints, how mmengine writes local files, and which models mmpretrain lists.
 """
 
-from . import datasets, engine, models, token_label
-from .checkpoints.mmengine_loader import register_safe_loader
-from .engine.file_backend import register_atomic_backend
-from .model_zoo import register_models
+from .quiet import quiet_imports
 from .version import __version__
+
+with quiet_imports():
+    from . import datasets, engine, models, token_label
+    from .checkpoints.mmengine_loader import register_safe_loader
+    from .engine.file_backend import register_atomic_backend
+    from .model_zoo import register_models
 
 __all__ = ['__version__', 'datasets', 'engine', 'models', 'token_label']
 

@@ -7,7 +7,7 @@ import pytest
 import torch.distributed
 from torch.utils.data import DataLoader, Dataset
 
-from volo.engine.cli import first_message, leave, natural, positive, run_cli
+from volo.engine.cli import first_message, leave, run_cli
 from volo.errors import ConfigError, DataError, Interrupted
 
 
@@ -27,13 +27,6 @@ def test_what_the_user_can_fix_is_one_line_and_exit_code_2(capsys):
         run_cli(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err == 'error: no such key\n'
-
-
-def test_numbers_below_the_minimum_are_refused():
-    assert (natural('0'), natural('2'), positive('2')) == (0, 2, 2)
-    for read, text in ((natural, '-1'), (positive, '0'), (positive, '-1')):
-        with pytest.raises(ValueError):
-            read(text)
 
 
 def test_other_errors_keep_their_traceback():

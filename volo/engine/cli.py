@@ -1,6 +1,5 @@
-"""Options, exit statuses and errors that the command lines in ``tools/`` share."""
+"""Exit statuses and errors that the command lines in ``tools/`` share."""
 
-import argparse
 import atexit
 import os
 import sys
@@ -8,7 +7,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import torch.distributed
-from mmengine.config import DictAction
 from mmengine.dist import barrier, is_distributed
 
 from volo.errors import Interrupted, VoloError
@@ -60,60 +58,3 @@ def first_message(error: VoloError) -> str:
     text = str(error)
     marker = f'{type(error).__module__}.{type(error).__name__}: '
     return text.rpartition(marker)[2].strip() if marker in text else text
-
-
-def natural(text: str) -> int:
-    """Parse an integer of at least 0, as a ``type`` of argparse."""
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def positive(text: str) -> int:
-    """Parse an integer of at least 1, as a ``type`` of argparse."""
-    value = natural(text)
-    if value == 0:
-        raise ValueError
-    return value
-
-
-def runner_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that training and evaluation share."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder of logs and results (work_dirs/<name of the config>)',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override the config: dotted keys, lists as "[a,b]"',
-    )
-    parser.add_argument(
-        '--amp',
-        action='store_true',
-        help='mixed precision: float16 on a GPU, bfloat16 on a CPU',
-    )
-    parser.add_argument(
-        '--compile', action='store_true', help='compile the model with torch.compile'
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes (none: this is the only one)',
-    )
-    # From torch.distributed.launch; torchrun sets LOCAL_RANK instead.
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-    )
-    return parser
-
-
-def export_local_rank(local_rank: int) -> None:
-    """Set LOCAL_RANK, which mmengine reads, from an old launcher's argument."""
-    os.environ.setdefault('LOCAL_RANK', str(local_rank))

@@ -1,5 +1,6 @@
 """Read a config file and apply what the command line overrides."""
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from mmengine.runner import Runner
 
 from volo.errors import ConfigError, did_you_mean
 from volo.models.head_options import head_options, settle_head_options
+from volo.paths import config_path, package_data_root
 
 
 def load_config(
@@ -23,7 +25,7 @@ def load_config(
     options of the heads that follow from it.
 
     Args:
-        path: The config file.
+        path: The config file, or the name of one that comes with the package.
         cfg_options: Dotted keys and their values.
         work_dir: Folder of the results. Default: the config's own ``work_dir``, else
             ``work_dirs/<name of the config>``.
@@ -33,10 +35,7 @@ def load_config(
             neither in the config nor an argument of the Runner, or a head does not
             fit the backbone.
     """
-    path = Path(path)
-    if not path.is_file():
-        hint = did_you_mean(str(path), map(str, path.parent.glob('*.py')))
-        raise ConfigError(f'{path}: no such config file.{hint}')
+    path = _find_config(path)
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python: anything can go wrong in it
@@ -71,6 +70,21 @@ def load_config(
     settle_head_options(cfg.get('model') or {}, follows)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
+
+
+def _find_config(path: str | Path) -> Path:
+    """Return the file of a path or of the name of a config of the package."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.parent == Path() and path.suffix in ('', '.py'):
+        with contextlib.suppress(ConfigError):
+            return config_path(path.name)
+    hint = did_you_mean(str(path), map(str, path.parent.glob('*.py')))
+    if not hint:
+        shipped = (package_data_root() / 'configs').glob('*.py')
+        hint = did_you_mean(path.stem, (config.stem for config in shipped))
+    raise ConfigError(f'{path}: no such config file.{hint}')
 
 
 def walk(cfg: Config) -> Iterator[tuple[str, dict]]:
