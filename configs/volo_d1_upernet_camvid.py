@@ -13,5 +13,7 @@ model = dict(
     backbone=dict(img_size=crop_size),
     decode_head=dict(num_classes=11),
     auxiliary_head=dict(num_classes=11),
+    # The images are larger than the crops that pos_embed was trained on.
+    test_cfg=dict(mode='slide', crop_size=crop_size, stride=(234, 234)),
 )
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -13,6 +13,8 @@ model = dict(
     backbone=dict(img_size=crop_size),
     decode_head=dict(num_classes=11),
     auxiliary_head=dict(num_classes=11),
+    # The images are larger than the crops that pos_embed was trained on.
+    test_cfg=dict(mode='slide', crop_size=crop_size, stride=(170, 170)),
 )
 train_pipeline = [
     _base_.load_image,

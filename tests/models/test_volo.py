@@ -29,12 +29,12 @@ def test_maps_of_any_image_size(height, width):
     ]
 
 
-def test_padding_is_zeros_right_and_below():
+def test_padding_repeats_the_last_row_and_column():
     torch.manual_seed(0)
     backbone = VOLO(arch='tiny', out_indices=ALL).eval()
     image = torch.rand(1, 3, 50, 70)
-    padded = torch.zeros(1, 3, 64, 80)
-    padded[..., :50, :70] = image
+    rows, columns = torch.arange(64).clamp(max=49), torch.arange(80).clamp(max=69)
+    padded = image[:, :, rows[:, None], columns]
     with torch.no_grad():
         for ours, whole in zip(backbone(image), backbone(padded), strict=True):
             rows, columns = ours.shape[-2:]

@@ -33,10 +33,10 @@ class VOLO(BaseModule):
     It is registered in mmengine's root registry, where both mmsegmentation and
     mmpretrain find it after ``import volo``.
 
-    Images may have any height and width. They are padded with zeros, right and below,
-    to a multiple of 16, and the maps are cropped accordingly. The position embedding
-    is resampled to the grid of the image, in the forward pass and when a checkpoint
-    of another image size is loaded.
+    Images may have any height and width. Their last row and column are repeated up to
+    a multiple of 16, and the maps are cropped accordingly. The position embedding is
+    resampled to the grid of the image, in the forward pass and when a checkpoint of
+    another image size is loaded.
 
     Stochastic depth follows the authors' code, where it does not reach the
     outlookers: transformer block ``i``, counting the outlookers, is skipped with
@@ -159,12 +159,14 @@ class VOLO(BaseModule):
         Returns:
             Tokens of stride 8, shape (B, H / 8, W / 8, C) of the padded images.
         """
+        # Zeros would be an edge that no training image has: with edges repeated, mIoU is
+        # 1 point higher at 361x481, see docs/segmentation.md.
         # Sizes of traced images: ONNX rounds quotients of negative numbers up.
         bottom, right = (
             (side + PATCH_SIZE - 1) // PATCH_SIZE * PATCH_SIZE - side
             for side in x.shape[-2:]
         )
-        return self.stem(F.pad(x, (0, right, 0, bottom)))
+        return self.stem(F.pad(x, (0, right, 0, bottom), mode='replicate'))
 
     def forward_tokens(
         self, x: torch.Tensor, img_size: tuple[int, int]
