@@ -2,9 +2,11 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -65,12 +67,15 @@ def train(
         build_runner(cfg, launcher).train()
 
 
-def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
+def test(
+    cfg: Config, launcher: str = 'none', hooks: Sequence[Hook] = ()
+) -> dict[str, float]:
     """Evaluate ``cfg.load_from`` on the test set and return the metrics.
 
     Args:
         cfg: From :func:`load_config`.
         launcher: As in :func:`build_runner`.
+        hooks: More hooks of the Runner, such as those that measure.
 
     Raises:
         VoloError: The config, the data or the checkpoint is at fault.
@@ -82,7 +87,10 @@ def test(cfg: Config, launcher: str = 'none') -> dict[str, float]:
     cfg.pop('strategy', None)
     cfg.pop('runner_type', None)
     with readable_errors(cfg):
-        return build_runner(cfg, launcher).test()
+        runner = build_runner(cfg, launcher)
+        for hook in hooks:
+            runner.register_hook(hook)
+        return runner.test()
 
 
 def build_runner(cfg: Config, launcher: str = 'none') -> Runner:
