@@ -1,11 +1,13 @@
 """Every config builds, and its model trains with a gradient everywhere."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
@@ -182,13 +184,41 @@ def test_imagenet_is_the_published_recipe():
     assert 'train_cfg' not in model  # neither mixup nor cutmix
 
 
+def test_an_epoch_of_imagenet_has_the_published_steps():
+    cfg = read(package_data_root() / 'configs/volo_d1_imagenet.py')
+    loader = cfg.train_dataloader
+    images = range(-(-1281167 // 8))  # of each of 8 processes
+    sampler = torch.utils.data.BatchSampler(images, loader.batch_size, loader.drop_last)
+    assert len(sampler) == 1251
+
+
+def test_ema_is_the_published_one(tmp_path):
+    cfg = read(package_data_root() / 'configs/volo_d1_ema_imagenet.py')
+    (options,) = (dict(hook) for hook in cfg.custom_hooks if hook.type == 'EMAHook')
+    del options['priority']
+    hook = HOOKS.build(options)
+    runner = SimpleNamespace(model=tiny_twin(cfg).train())
+    hook.before_run(runner)
+    norm = runner.model.backbone.stem.conv[1]
+    averaged = hook.ema_model.module.backbone.stem.conv[1]
+    for _ in range(2):  # the first step copies
+        hook.after_train_iter(runner, 0)
+        norm.weight.data.fill_(2.0)
+        norm.running_mean.fill_(1.0)
+    decay = 0.99992
+    torch.testing.assert_close(
+        averaged.weight, torch.full((32,), decay + 2 - 2 * decay)
+    )
+    torch.testing.assert_close(averaged.running_mean, torch.full((32,), 1 - decay))
+
+
 def test_fine_tuning_is_the_published_recipe():
     cfg = read(package_data_root() / 'configs/volo_d1_384_imagenet.py')
     assert cfg.optim_wrapper.optimizer.lr == 8e-6
     assert cfg.optim_wrapper.optimizer.weight_decay == 1e-8
     schedule = cfg.param_scheduler
     assert (schedule.T_max, schedule.warmup, schedule.eta_min) == (30, 5, 4e-6)
-    assert cfg.train_cfg.max_epochs == 30
+    assert cfg.train_cfg.max_epochs == 40  # the last 10 at the lowest rate
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
     assert cfg.model.ground_truth and cfg.model.backbone.img_size == 384
     train = cfg.train_dataloader.dataset.dataset.pipeline

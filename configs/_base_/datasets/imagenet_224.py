@@ -44,6 +44,8 @@ test_pipeline = [*before_resize, resize, center_crop, *after_center_crop]
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
+    # Published: 1251 steps of 8 x 128 images an epoch.
+    drop_last=True,
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
