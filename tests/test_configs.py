@@ -197,7 +197,7 @@ def test_ema_is_the_published_one(tmp_path):
     (options,) = (dict(hook) for hook in cfg.custom_hooks if hook.type == 'EMAHook')
     del options['priority']
     hook = HOOKS.build(options)
-    runner = SimpleNamespace(model=tiny_twin(cfg).train())
+    runner = SimpleNamespace(model=tiny_twin(cfg).train(), iter=0, epoch=0)
     hook.before_run(runner)
     norm = runner.model.backbone.stem.conv[1]
     averaged = hook.ema_model.module.backbone.stem.conv[1]
