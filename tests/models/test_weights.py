@@ -383,3 +383,32 @@ def test_larger_images_give_the_authors_logits(tmp_path):
         logits = model.head(model.extract_feat(images))
     golden = np.load(DATA / 'volo_d1_384_eval.npz')['logits']
     np.testing.assert_allclose(logits, golden, atol=1e-4, rtol=0)
+
+
+def test_a_stem_for_rgb_sees_a_gray_image_as_equal_channels():
+    rgb = VOLO(arch='tiny', img_size=32).eval()
+    gray = VOLO(arch='tiny', img_size=32, in_channels=1).eval()
+    load_state_dict(gray, rgb.state_dict(), 'rgb')
+    image = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(gray(image), rgb(image.repeat(1, 3, 1, 1)))
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 7])
+def test_a_stem_is_adapted_as_in_timm(channels):
+    manipulate = pytest.importorskip('timm.models._manipulate')
+    rgb = VOLO(arch='tiny', img_size=32).state_dict()
+    for load in (
+        lambda model: load_state_dict(model, rgb, 'rgb'),
+        lambda model: model.load_state_dict(rgb),
+    ):
+        model = VOLO(arch='tiny', img_size=32, in_channels=channels)
+        load(model)
+        expected = manipulate.adapt_input_conv(channels, rgb[checkpoints.STEM_WEIGHT])
+        own = model.state_dict()[checkpoints.STEM_WEIGHT]
+        torch.testing.assert_close(own, expected)
+
+
+def test_a_stem_for_other_channels_than_three_is_not_adapted():
+    gray = VOLO(arch='tiny', img_size=32, in_channels=1)
+    with pytest.raises(CheckpointError, match='1 of another shape .stem.conv.0.weight'):
+        load_state_dict(VOLO(arch='tiny', img_size=32), gray.state_dict(), 'gray')

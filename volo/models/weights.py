@@ -2,14 +2,14 @@
 
 The authors and timm use the same parameter names ("official" here); ours are those of
 an mmpretrain classifier with ``backbone`` and ``head``. Weights are loaded completely
-or not at all: a mismatch is an error. There are two exceptions, both logged: another
-grid of the position embedding, and another number of classes.
+or not at all: a mismatch is an error. There are three exceptions, all logged: another
+grid of the position embedding, another number of classes, and images that are not RGB.
 """
 
 import dataclasses
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ from .position_embedding import resize_pos_embed
 from .wrappers import unwrap
 
 _CLASSIFIERS = ('head.fc.', 'head.aux_fc.')
+
+#: The convolution that sees the image, in a backbone.
+STEM_WEIGHT = 'stem.conv.0.weight'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +146,9 @@ def load_state_dict(
     """Load weights in our layout: all weights of the model, or none.
 
     A position embedding (1, H, W, C) of another grid is resampled. Class heads
-    (num_classes, C) for another number of classes are skipped. Both are logged. A
-    backbone alone also accepts the weights of a whole model.
+    (num_classes, C) for another number of classes are skipped. A stem for RGB is
+    adapted to other channels. All three are logged. A backbone alone also accepts the
+    weights of a whole model.
 
     Args:
         module: A classifier, a segmentor or a backbone alone.
@@ -161,6 +165,7 @@ def load_state_dict(
     if not _has_backbone(own) and _has_backbone(weights):
         weights = _take_backbone(weights, source)
     _fit_pos_embed(weights, own, source)
+    fit_stem(weights, own, 'backbone.' if _has_backbone(own) else '', source)
     kept = _drop_other_classes(weights, own, source)
 
     mismatch = compare(own, weights, ignore=kept)
@@ -212,6 +217,56 @@ def _fit_pos_embed(
             logger='current',
         )
         weights[name] = resize_pos_embed(theirs, size)
+
+
+def stem_fits(theirs: torch.Tensor, own: torch.Tensor) -> bool:
+    """Return whether :func:`fit_stem` adapts one weight of a stem to another.
+
+    Args:
+        theirs: The weight to load, (C, 3, K, K) for RGB.
+        own: The weight of the model, (C, in_channels, K, K).
+    """
+    return (
+        theirs.ndim == own.ndim == 4
+        and theirs.shape[1] == 3 != own.shape[1]
+        and theirs[:, :1].shape == own[:, :1].shape
+    )
+
+
+def fit_stem(
+    weights: MutableMapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    prefix: str,
+    source: str,
+) -> None:
+    """Adapt a stem for RGB to images with another number of channels, as timm does.
+
+    For one channel the kernels of the three are added: a gray image gives what it gave
+    as RGB with equal channels. For others they are repeated, and scaled by 3 /
+    in_channels to keep the size of the sum.
+
+    Args:
+        weights: The weights to load, changed in place.
+        own: The state dict of the model.
+        prefix: Prefix of the backbone's names in both.
+        source: The name of the weights in messages.
+    """
+    name = prefix + STEM_WEIGHT
+    if (
+        name not in weights
+        or name not in own
+        or not stem_fits(weights[name], own[name])
+    ):
+        return
+    theirs, channels = weights[name], own[name].shape[1]
+    if channels == 1:
+        weights[name] = theirs.sum(dim=1, keepdim=True)
+    else:
+        repeated = theirs.repeat(1, -(-channels // 3), 1, 1)[:, :channels]
+        weights[name] = repeated * (3 / channels)
+    print_log(
+        f'{source}: the stem is adapted from 3 channels to {channels}', logger='current'
+    )
 
 
 def _drop_other_classes(

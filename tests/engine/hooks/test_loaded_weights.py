@@ -67,3 +67,14 @@ def test_counters_are_corrected_after_a_validation_alone():
     runner.epoch = 1
     hook.before_save_checkpoint(runner, checkpoint)
     assert checkpoint['meta'] == dict(epoch=2, iter=8)
+
+
+def test_a_stem_for_rgb_may_start_a_training_on_gray_images_only():
+    def stem(channels):
+        parts = nn.ModuleDict(dict(conv=nn.ModuleList([nn.Conv2d(channels, 4, 3)])))
+        return nn.ModuleDict(dict(stem=parts))
+
+    theirs = stem(3).state_dict()
+    check(stem(1), theirs, drop_classifiers=True)
+    with pytest.raises(CheckpointError, match='1 of another shape .stem.conv'):
+        check(stem(1), theirs)

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import (
 )
 
 from volo.errors import CheckpointError
-from volo.models.weights import compare
+from volo.models.weights import STEM_WEIGHT, compare, stem_fits
 from volo.models.wrappers import unwrap
 
 
@@ -22,11 +22,12 @@ class CheckLoadedWeightsHook(Hook):
     """Refuse a checkpoint that does not belong to the model.
 
     mmengine loads the tensors that fit and logs the others. Here every tensor must fit,
-    with one exception: where ``load_from`` names a checkpoint with another number of
-    classes, training drops its classifiers and starts them from scratch.
+    with two exceptions: where ``load_from`` names a checkpoint with another number of
+    classes, training drops its classifiers and starts them from scratch, and a stem for
+    RGB is adapted to images with other channels.
 
     Args:
-        drop_classifiers: Allow that exception.
+        drop_classifiers: Allow these exceptions.
     """
 
     #: Before EMAHook, which loads the weights too.
@@ -51,6 +52,13 @@ class CheckLoadedWeightsHook(Hook):
         ignore = {
             name for name in own.keys() | theirs.keys() if name.endswith('pos_embed')
         }
+        if self.drop_classifiers:
+            # The backbone adapts them when it loads them, too.
+            ignore |= {
+                name
+                for name in own.keys() & theirs.keys()
+                if name.endswith(STEM_WEIGHT) and stem_fits(theirs[name], own[name])
+            }
         mismatch = compare(own, theirs, ignore)
         classifiers = {name for name in mismatch.misshapen if self._classifies(name)}
         if self.drop_classifiers and classifiers:
