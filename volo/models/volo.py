@@ -23,7 +23,7 @@ from .layers import (
 )
 from .position_embedding import resize_pos_embed
 from .stem import Stem
-from .weights import compare, load_weights
+from .weights import compare, fit_stem, load_weights
 
 
 @MODELS.register_module()
@@ -47,7 +47,7 @@ class VOLO(BaseModule):
             :class:`volo.models.Arch`.
         img_size: Height and width of the training images in pixels. They set the size
             of the position embedding.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Pretrained stems for RGB are adapted.
         out_indices: Stages (0 to 3) whose outputs are returned. Their strides
             are 8, 16, 16 and 16.
         drop_rate: Dropout probability after the position embedding.
@@ -272,7 +272,7 @@ class VOLO(BaseModule):
 def _fit_weights(
     backbone: VOLO, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any
 ) -> None:
-    """Resample the position embedding, and refuse weights of another arch.
+    """Fit position embedding and stem, and refuse weights of another arch.
 
     A hook that runs before weights are loaded. mmengine's loader would load the
     tensors that fit, leave the others random and only log it. ``strict=False`` makes
@@ -291,6 +291,7 @@ def _fit_weights(
         rows, columns = backbone.pos_embed.shape[1:3]
         state_dict[name] = resize_pos_embed(state_dict[name], (rows, columns))
     own = {prefix + key: value for key, value in backbone.state_dict().items()}
+    fit_stem(state_dict, own, prefix, 'Loaded weights')
     # Without a prefix, only the names of its parts tell its tensors from others.
     parts = tuple({prefix + key[len(prefix) :].split('.')[0] for key in own})
     theirs = {k: value for k, value in state_dict.items() if k.startswith(parts)}
