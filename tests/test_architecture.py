@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     ('tools', 'benchmarks', 'volo.__main__'),
     ('demo',),
+    ('volo.own_data',),
     ('volo.deploy', 'volo.doctor', 'volo.annotators'),
     ('volo.visualization',),
     ('volo.engine',),
