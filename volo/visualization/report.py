@@ -169,8 +169,11 @@ def prepare_config(cfg: Config, split: str, checkpoint: str, work_dir: str) -> N
 
 def describe_training(meta: dict) -> str:
     """Return when a checkpoint was saved, from its ``meta``; '' if it says nothing."""
-    done = ', '.join(f'{key} {meta[key]:,}' for key in ('epoch', 'iter') if key in meta)
-    return f'{done}, saved {meta["time"]}' if done and 'time' in meta else done
+    done = [f'{key} {meta[key]:,}' for key in ('epoch', 'iter') if meta.get(key)]
+    with contextlib.suppress(KeyError, ValueError):
+        saved = datetime.datetime.strptime(meta['time'], '%Y%m%d_%H%M%S')
+        done.append(f'saved {saved:%Y-%m-%d %H:%M}')
+    return ', '.join(done)
 
 
 def list_versions() -> dict[str, str]:

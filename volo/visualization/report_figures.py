@@ -9,11 +9,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .curves import Curve
 from .runs import running_mean
 
-BLUE, RED, GRAY = '#2563eb', '#dc2626', '#94a3b8'
+BLUE, LIGHT_BLUE, RED, GRAY = '#2563eb', '#bfdbfe', '#f87171', '#64748b'
 
 #: Points of a curve that are drawn at most.
 MAX_POINTS = 400
@@ -63,6 +64,7 @@ def draw_curve(name: str, curve: Curve) -> str:
         markersize=4,
     )
     axes.set_xlabel(curve.unit)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axes.margins(x=0.02)
     return _svg(figure)
 
@@ -77,7 +79,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> str:
     """
     size = len(classes)
     shares = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    side = min(8.4, max(4.2, 2 + 0.45 * size))
+    side = min(8.4, max(6.2, 2 + 0.45 * size))
     figure = _figure(side, side * 0.92)
     axes = figure.subplots()
     axes.grid(False)
@@ -121,18 +123,15 @@ def draw_reliability(bins: Sequence[dict]) -> str:
     width = 0.92 / len(bins)
     figure = _figure(4.6, 4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    accuracy = [row['accuracy'] for row in filled]
-    confidence = [row['confidence'] for row in filled]
-    upper.bar(middles, accuracy, width, color=BLUE, label='accuracy')
-    upper.bar(
-        middles,
-        np.subtract(confidence, accuracy),
-        width,
-        bottom=accuracy,
-        color=RED,
-        alpha=0.3,
-        label='gap to the confidence',
-    )
+    accuracy = np.array([row['accuracy'] for row in filled])
+    confidence = np.array([row['confidence'] for row in filled])
+    both = np.minimum(accuracy, confidence)
+    upper.bar(middles, both, width, color=LIGHT_BLUE)
+    for label, color, top in (
+        ('too confident', RED, confidence),
+        ('not confident enough', BLUE, accuracy),
+    ):
+        upper.bar(middles, top - both, width, bottom=both, color=color, label=label)
     upper.plot([0, 1], [0, 1], color=GRAY, linestyle='--', linewidth=1.2)
     upper.set(ylabel='accuracy', ylim=(0, 1), xlim=(0, 1))
     upper.legend(loc='upper left', frameon=False)

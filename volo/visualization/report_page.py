@@ -30,6 +30,14 @@ METRIC_TITLES = {
     'single-label/f1-score': 'mean F1 (%)',
 }
 
+#: Columns of the table of classes. The IoU is for segmentation only.
+COLUMNS = (
+    ('iou', 'IoU'),
+    ('accuracy', 'Accuracy'),
+    ('precision', 'Precision'),
+    ('f1', 'F1'),
+)
+
 #: Pairs of classes in the table of confusions.
 NUM_CONFUSIONS = 12
 
@@ -52,7 +60,7 @@ def render_page(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, number=_number)
+    environment.filters.update(percent=_percent, number=_number, short=_short)
     names = [row['name'] for row in report['classes']]
     confusion = np.array(report['confusion_matrix'])
     scalars = default_scalars([curves]) if curves else []
@@ -60,15 +68,18 @@ def render_page(
         (title, list(zip(report[key], drawings[key], strict=True)))
         for key, title in (('worst', 'Worst'), ('best', 'Best'))
     ]
+    segmentation = report['task'] == 'segmentation'
     return environment.from_string(TEMPLATE).render(
         report=report,
-        segmentation=report['task'] == 'segmentation',
+        segmentation=segmentation,
+        columns=COLUMNS if segmentation else COLUMNS[1:],
         title=Path(report['work_dir']).name,
         date=datetime.datetime.fromisoformat(report['time']).strftime('%d %B %Y'),
         cards=_cards(report),
         curves=[(name, Markup(draw_curve(name, curves[name]))) for name in scalars],
         rows=list(zip(report['classes'], colors, strict=True)),
         total=sum(row['count'] for row in report['classes']),
+        undefined=any(None in row.values() for row in report['classes']),
         confusion=Markup(draw_confusion(confusion, names)),
         confusions=frequent_confusions(confusion, names),
         groups=groups,
@@ -133,3 +144,8 @@ def _number(value: float) -> str:
     """Return a number with at least three digits and separators of thousands."""
     digits = 0 if value >= 100 or value == int(value) else 1 if value >= 10 else 2
     return f'{value:,.{digits}f}'
+
+
+def _short(path: str) -> str:
+    """Return the folder and the name of a file."""
+    return '/'.join(Path(path).parts[-2:])

@@ -36,7 +36,7 @@ def summarize(hook: MeasureHook) -> dict[str, Any]:
         speed=dict(
             images_per_second=hook.num_timed / hook.seconds,
             batch_size=hook.batch_size,
-            device=torch.cuda.get_device_name() if device == 'cuda' else device,
+            device=torch.cuda.get_device_name() if device == 'cuda' else device.upper(),
             threads=torch.get_num_threads(),
         ),
         model=dict(

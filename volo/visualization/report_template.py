@@ -13,7 +13,8 @@ h1 { margin: 0; font-size: 28px; line-height: 1.2; letter-spacing: -0.02em;
   overflow-wrap: anywhere; }
 h2 { margin: 48px 0 4px; font-size: 20px; letter-spacing: -0.01em; }
 h3 { margin: 24px 0 8px; font-size: 15px; }
-p { margin: 0 0 12px; color: var(--soft); max-width: 72ch; }
+p { margin: 0 0 12px; color: var(--soft); max-width: 80ch; }
+header > p { margin-top: 6px; max-width: none; }
 code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
@@ -44,6 +45,12 @@ th { position: sticky; top: 0; background: #fff; font-size: 13px; color: var(--s
 tfoot td { font-weight: 600; border-bottom: 0; }
 .swatch { display: inline-block; width: 13px; height: 13px; margin-right: 7px;
   border-radius: 3px; vertical-align: -2px; box-shadow: inset 0 0 0 1px #0002; }
+td .swatch { margin-left: -20px; }
+table:has(.swatch) .class { padding-left: 30px; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 16px;
+  font-size: 14px; }
+a { color: var(--blue); text-decoration: none; }
+a:hover { text-decoration: underline; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 8px 0 16px;
   font-size: 13px; }
 .matrix { display: grid; gap: 24px 36px; grid-template-columns: 1.6fr 1fr;
@@ -76,7 +83,12 @@ img { display: block; width: 100%; height: auto; border-radius: 6px; }
   .many { grid-template-columns: repeat(2, 1fr); }
   .cards { grid-template-columns: repeat(2, 1fr); }
   .bar { display: none; }
-  th, td { padding: 6px; }
+  th, td { padding: 6px 4px; }
+  th, th.num { white-space: normal; vertical-align: bottom; }
+  table { font-size: 13.5px; }
+  th { font-size: 12px; }
+  table:has(.swatch) .class { padding-left: 22px; }
+  .panels { gap: 14px; }
 }
 @media print { h2 { break-after: avoid; } .example, figure { break-inside: avoid; } }
 """
@@ -103,9 +115,15 @@ TEMPLATE = (
     <div class="card"><b>{{ value }}</b><span>{{ label }}</span></div>
   {% endfor %}
   </div>
+  <nav>
+  {% for part in (
+    'Training', 'Classes', 'Confusion', 'Images', 'Calibration', 'Model') %}
+    <a href="#{{ part|lower }}">{{ part }}</a>
+  {% endfor %}
+  </nav>
 </header>
 
-<h2>Training</h2>
+<h2 id="training">Training</h2>
 {% if curves %}
 <p>Strong lines are running means of what training logged; dots are validations.</p>
 <div class="panels">
@@ -117,22 +135,26 @@ TEMPLATE = (
 <p>The work dir has no logs of a training.</p>
 {% endif %}
 
-<h2>Classes</h2>
+<h2 id="classes">Classes</h2>
 <p>In percent. Accuracy is the share of a class's {{ report.unit }} that is predicted
-right (its recall); precision is the share of its predictions that is right.</p>
+right, its recall; precision is the share of its predictions that is right.
+{% if undefined %}"–" marks a class that was never predicted or does not occur; means
+leave it out.{% endif %}</p>
 <div class="scroll">
 <table>
-<thead><tr><th>Class</th><th class="bar"></th><th class="num">IoU</th>
-<th class="num">Accuracy = recall</th><th class="num">Precision</th>
-<th class="num">F1</th><th class="num">
-{%- if segmentation %}Share of pixels{% else %}Images{% endif %}</th></tr></thead>
+<thead><tr><th class="class">Class</th><th class="bar"></th>
+{% for key, heading in columns %}
+<th class="num">{{ heading }}</th>
+{% endfor %}
+<th class="num">{{ 'Pixels' if segmentation else 'Images' }}</th></tr></thead>
 <tbody>
 {% for row, color in rows %}
-{% set main = row.iou if segmentation else row.accuracy %}
-<tr><td><i class="swatch" style="background:{{ color }}"></i>{{ row.name }}</td>
+<tr><td class="class">
+{%- if segmentation %}<i class="swatch" style="background:{{ color }}"></i>{% endif %}
+{{- row.name }}</td>
 <td class="bar"><span>
-<i style="width:{{ (100 * (main or 0))|round(1) }}%"></i></span></td>
-{% for key in ('iou', 'accuracy', 'precision', 'f1') %}
+<i style="width:{{ (100 * (row[columns[0][0]] or 0))|round(1) }}%"></i></span></td>
+{% for key, heading in columns %}
 <td class="num">{{ row[key]|percent }}</td>
 {% endfor %}
 <td class="num">
@@ -140,15 +162,15 @@ right (its recall); precision is the share of its predictions that is right.</p>
 {%- else %}{{ '{:,}'.format(row.count) }}{% endif %}</td></tr>
 {% endfor %}
 </tbody>
-<tfoot><tr><td>Mean</td><td class="bar"></td>
-{% for key in ('iou', 'accuracy', 'precision', 'f1') %}
+<tfoot><tr><td class="class">Mean</td><td class="bar"></td>
+{% for key, heading in columns %}
 <td class="num">{{ report.class_means[key]|percent }}</td>
 {% endfor %}
 <td></td></tr></tfoot>
 </table>
 </div>
 
-<h2>Confusion</h2>
+<h2 id="confusion">Confusion</h2>
 <p>Rows are the truth, columns the prediction, in percent of the row.</p>
 <div class="matrix">
 <div class="drawn">{{ confusion }}</div>
@@ -170,7 +192,7 @@ right (its recall); precision is the share of its predictions that is right.</p>
 </div>
 </div>
 
-<h2>Images</h2>
+<h2 id="images">Images</h2>
 {% if segmentation %}
 <p>Ranked by the mean IoU over the classes in an image. The difference marks wrong
 pixels in red.</p>
@@ -192,7 +214,7 @@ pixels in red.</p>
 {% if segmentation %}
 {% for sample, uris in examples %}
 <div class="example">
-  <header><span>{{ sample.path }}</span>
+  <header><span title="{{ sample.path }}">{{ sample.path|short }}</span>
   <b>IoU {{ '%.1f'|format(100 * sample.score) }}</b></header>
   <div class="four">
   {% for part, uri in uris.items() %}
@@ -212,19 +234,20 @@ pixels in red.</p>
 <b>{{ sample.truth }}</b>, {{ '%.1f'|format(100 * sample.score) }}%<br>
 predicted <b>{{ sample.prediction }}</b>,
 {{ '%.1f'|format(100 * sample.confidence) }}%
-{% endif %}<br><small>{{ sample.path }}</small></figcaption></figure>
+{% endif %}<br>
+<small title="{{ sample.path }}">{{ sample.path|short }}</small></figcaption></figure>
 {% endfor %}
 </div>
 {% endif %}
 {% endfor %}
 
-<h2>Calibration</h2>
+<h2 id="calibration">Calibration</h2>
 <div class="two">
 <div>{{ reliability }}</div>
 <div>
-<p>A calibrated model is right in 80% of the {{ report.unit }} where it reports a
-confidence of 0.8: its bars reach the dashed line. Bars below the line mean that the
-model is too confident.</p>
+<p>A calibrated model is right in 80% of the {{ report.unit }} where its confidence is
+0.8: its bars end at the dashed line. Red marks where accuracy falls short of the
+confidence, dark blue where it exceeds it.</p>
 <p>The expected calibration error (ECE), the mean distance from the line, is
 <b>{{ '%.4f'|format(report.calibration.ece) }}</b>, from
 {{ report.calibration.bins|length }} bins and
@@ -232,7 +255,7 @@ model is too confident.</p>
 </div>
 </div>
 
-<h2>Model and versions</h2>
+<h2 id="model">Model and versions</h2>
 <table class="facts">
 <tbody>
 <tr><td>Parameters</td><td>{{ '{:,}'.format(report.model.parameters) }}</td></tr>
@@ -240,8 +263,8 @@ model is too confident.</p>
 image of {{ report.model.input_size[1] }} x {{ report.model.input_size[0] }}
 pixels</td></tr>
 <tr><td>Speed</td><td>{{ report.speed.images_per_second|number }} images/s, batches of
-{{ report.speed.batch_size }}, {{ report.speed.device }}, {{ report.speed.threads }}
-threads; without loading images and metrics</td></tr>
+{{ report.speed.batch_size }} on {{ report.speed.device }} (threads:
+{{ report.speed.threads }}), without loading and metrics</td></tr>
 <tr><td>Checkpoint</td><td><code>{{ report.checkpoint }}</code>
 {%- if report.trained %}<br>{{ report.trained }}{% endif %}</td></tr>
 <tr><td>Config</td><td><code>{{ report.config }}</code></td></tr>
