@@ -2,6 +2,7 @@
 
 from .hooks import (
     CheckLoadedWeightsHook,
+    ClassesHook,
     CompileHook,
     InterruptionHook,
     RandomStreamsHook,
@@ -22,6 +23,7 @@ from .sharding import CountersAfterValidationHook, VOLOFSDPStrategy
 __all__ = [
     'BFloat16OptimWrapper',
     'CheckLoadedWeightsHook',
+    'ClassesHook',
     'CompileHook',
     'CountersAfterValidationHook',
     'InterruptionHook',

@@ -1,5 +1,6 @@
 """Hooks of the Runner, one per file, and their helpers."""
 
+from .classes import ClassesHook
 from .compiling import CompileHook
 from .interruption import InterruptionHook
 from .loaded_weights import CheckLoadedWeightsHook
@@ -11,6 +12,7 @@ from .watchdog import StuckRankHook
 
 __all__ = [
     'CheckLoadedWeightsHook',
+    'ClassesHook',
     'CompileHook',
     'InterruptionHook',
     'RandomStreamsHook',
