@@ -1,14 +1,25 @@
 """Broken and malicious checkpoints, and what the error must say about them."""
 
+import argparse
+import codecs
 import os
 import pickle
+import signal
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
+
+from volo.errors import CheckpointError
 
 WEIGHTS = dict(weight=torch.ones(2, 3))
+
+#: Exit status of :func:`run_in_child`.
+REFUSED = 3
 
 #: Kind of file -> a pattern that its error matches.
 BROKEN = {
@@ -43,13 +54,75 @@ MALICIOUS = {
 
 
 class Call:
-    """An object that pickles as a call of a function."""
+    """An object that pickles as a call of a function, and a state for the result."""
 
-    def __init__(self, function, *args):
-        self.call = function, args
+    def __init__(self, function, *args, state=None):
+        self.call = function, args, state
 
     def __reduce__(self):
         return self.call
+
+
+def with_interface(owner: Any, kind: str, data: Any) -> Any:
+    """Return an object that numpy takes for an array in memory.
+
+    Args:
+        owner: An object whose attributes can be set.
+        kind: Type of the elements, such as ``'<f8'``.
+        data: Address of the elements and whether they are read-only, or bytes.
+    """
+    interface = dict(data=data, typestr=kind, shape=(8,), version=3)
+    vars(owner)['__array_interface__'] = interface
+    return owner
+
+
+def history(*args: Any, **state: Any) -> Call:
+    """Return what pickles as a HistoryBuffer with other content."""
+    state = dict(max_length=1, _count_history=[1.0], **state) if state else None
+    return Call(HistoryBuffer, *args, state=state)
+
+
+_ADDRESS = '<f8', (0x10000, False)
+_POINTERS = '|O', b'\x10' * 64
+
+
+#: Kind of file -> a function that makes something for it that reads foreign memory or
+#: takes hours or gigabytes.
+HARMFUL = {
+    'address in a Namespace': lambda: history(
+        _log_history=with_interface(argparse.Namespace(), *_ADDRESS)
+    ),
+    'address in an OrderedDict': lambda: history(
+        _log_history=with_interface(OrderedDict(), *_ADDRESS)
+    ),
+    'address in a list': lambda: history(
+        _log_history=[with_interface(OrderedDict(), *_ADDRESS)]
+    ),
+    'address in an argument': lambda: history(
+        with_interface(argparse.Namespace(), *_ADDRESS)
+    ),
+    'address in the options': lambda: with_interface(argparse.Namespace(), *_ADDRESS),
+    'pointers in a Namespace': lambda: history(
+        _log_history=with_interface(argparse.Namespace(), *_POINTERS)
+    ),
+    'pointers in an OrderedDict': lambda: history(
+        _log_history=with_interface(OrderedDict(), *_POINTERS)
+    ),
+    'index outside of a sparse tensor': lambda: Call(
+        torch._utils._rebuild_sparse_tensor,
+        torch.sparse_coo,
+        (torch.tensor([[10**9]]), torch.ones(1), (3,), True),
+    ),
+    'size of a bytearray': lambda: Call(bytearray, 3_000_000_000),
+    'slow codec': lambda: Call(codecs.encode, '\xe9' * 3_000_000, 'punycode'),
+    'size of a tensor': lambda: Call(
+        torch._utils._rebuild_tensor, torch.ones(1).storage(), 0, (10**9,), (1,)
+    ),
+    'attributes of a tensor': lambda: Call(
+        torch._utils._rebuild_parameter_with_state,
+        *(torch.ones(1), False, OrderedDict(), dict(__class__=1)),
+    ),
+}
 
 
 class NumpyBinaryObject:
@@ -57,6 +130,31 @@ class NumpyBinaryObject:
 
     def __reduce__(self):
         return np.ndarray, ((1,), 'O', b'\x10' * 8)
+
+
+def run_in_child(function: Callable[[], object], seconds: int = 60) -> int:
+    """Call a function in a forked process.
+
+    Args:
+        function: What to call.
+        seconds: After so long the process is killed.
+
+    Returns:
+        0; REFUSED if the function raised a CheckpointError; 1 for another error; -N
+        if signal N ended the process.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            signal.alarm(seconds)
+            function()
+            status = 0
+        except CheckpointError:
+            status = REFUSED
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def make_broken(kind: str, folder: Path) -> Path:

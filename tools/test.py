@@ -34,10 +34,10 @@ def main(args: argparse.Namespace) -> None:
     export_local_rank(args.local_rank)
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
-    checkpoint = locate(args.checkpoint)
-    if not checkpoint.is_file():
+    # Opened by its URL, a cached file is verified again by the descriptor that is read.
+    if not locate(args.checkpoint).is_file():
         raise CheckpointError(f'{args.checkpoint}: no such checkpoint')
-    cfg.load_from = str(checkpoint)
+    cfg.load_from = args.checkpoint
     if args.tta:
         if 'tta_model' not in cfg:
             raise ConfigError(f'--tta: {args.config} has no tta_model')

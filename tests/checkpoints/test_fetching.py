@@ -1,10 +1,13 @@
 import contextlib
+import hashlib
 import io
 import socket
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import safetensors.torch
 import torch
 
 from tests.bad_checkpoints import WEIGHTS, make_malicious
@@ -236,6 +239,53 @@ def test_cache_that_cannot_be_written(web, tmp_path, monkeypatch):
 
     with pytest.raises(CheckpointError, match='cannot be kept.*Not a directory'):
         fetch(f'{web.add("/x.pth", CONTENT)}#sha256={HASH}')
+
+
+class Swapping:
+    """A SHA-256 that replaces a file as soon as it was hashed."""
+
+    def __init__(self, path, content):
+        self.path, self.content, self.digest = path, content, hashlib.sha256()
+        self.update = self.digest.update
+
+    def hexdigest(self):
+        self.path.with_name('new').write_bytes(self.content)
+        self.path.with_name('new').replace(self.path)
+        return self.digest.hexdigest()
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_the_file_that_was_hashed_is_read(web, cache, monkeypatch, suffix):
+    def content(weights):
+        if suffix == '.safetensors':
+            return safetensors.torch.save(weights)
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        return buffer.getvalue()
+
+    good, other = content(WEIGHTS), content(dict(weight=torch.zeros(1)))
+    url = f'{web.add("/x" + suffix, good)}#sha256={sha256(good)}'
+    path = fetch(url)
+    swapping = types.SimpleNamespace(sha256=lambda: Swapping(path, other))
+    monkeypatch.setattr(fetching, 'hashlib', swapping)
+
+    weights = read_weights(url)
+
+    assert path.read_bytes() == other
+    assert torch.equal(weights['weight'], WEIGHTS['weight'])
+
+
+@pytest.mark.parametrize('mode', [0o755, 0o775, 0o777, 0o1777])
+def test_a_cache_that_everybody_can_write_to_is_named(web, cache, said, mode):
+    cache.mkdir(parents=True)
+    cache.chmod(mode)
+    url = f'{web.add("/x.pth", CONTENT)}#sha256={HASH}'
+
+    for _ in range(2):
+        fetch(url)
+        warnings = [text for text in said if f'chmod o-w {cache}' in text]
+        assert len(warnings) == (mode & 0o002 > 0)
+        said.clear()
 
 
 def fetch_at_once(url, count=4):

@@ -1,5 +1,6 @@
 import argparse
 import re
+import traceback
 import uuid
 import zipfile
 from collections import OrderedDict
@@ -135,11 +136,31 @@ def test_malicious_file_is_refused_and_runs_nothing(tmp_path, kind):
     assert not canary.exists()
 
 
-def test_another_protocol_is_refused_for_what_it_is(tmp_path):
-    path = save(tmp_path / 'x.pth', WEIGHTS, pickle_protocol=4)
+def test_names_that_are_not_text(tmp_path):
+    path = save(tmp_path / 'x.pth', {**WEIGHTS, 3: torch.ones(1)})
 
-    with pytest.raises(CheckpointError, match='another protocol'):
+    with pytest.raises(CheckpointError, match='no weights'):
         read_weights(path)
+
+
+def test_registered_globals_are_read(tmp_path):
+    """As ``torch.load`` does after ``torch.serialization.add_safe_globals``."""
+    path = save(tmp_path / 'x.pth', dict(state_dict=WEIGHTS, meta=torch.nn.Identity()))
+
+    with torch.serialization.safe_globals([torch.nn.Identity, set]):
+        assert isinstance(read_checkpoint(path)['meta'], torch.nn.Identity)
+
+
+@pytest.mark.parametrize('kind', [*BROKEN, *MALICIOUS])
+def test_no_message_advises_unsafe_loading(tmp_path, kind):
+    path = make_broken(kind, tmp_path)
+    if kind in MALICIOUS:
+        path = make_malicious(kind, tmp_path)[0]
+
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(path)
+
+    assert 'weights_only' not in ''.join(traceback.format_exception(caught.value))
 
 
 def test_trusted_file_is_opened_with_a_warning(tmp_path, monkeypatch):

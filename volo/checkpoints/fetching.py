@@ -1,7 +1,7 @@
 """Locate checkpoints: local files, and files behind a URL that names their SHA-256.
 
-A download appears in the cache only after its SHA-256 was verified, and the SHA-256 is
-verified again each time the file is taken from the cache.
+A download appears in the cache only after its SHA-256 was verified. The SHA-256 is
+verified again each time the file is opened, through the descriptor that is then read.
 """
 
 import contextlib
@@ -11,10 +11,12 @@ import logging
 import os
 import re
 import shutil
+import stat
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import torch.hub
@@ -64,19 +66,61 @@ def locate(source: str | os.PathLike) -> Path:
     Raises:
         CheckpointError: As in :func:`fetch`, or there is no such scheme or name.
     """
-    text = os.fspath(source)
-    scheme, separator, name = text.partition('://')
+    url = _url_of(os.fspath(source))
+    return fetch(url) if url else Path(source).expanduser()
+
+
+def open_checkpoint(source: str | os.PathLike) -> tuple[Path, BinaryIO]:
+    """Open a checkpoint for reading, after downloading it if necessary.
+
+    Args:
+        source: As in :func:`locate`.
+
+    Returns:
+        The path, for messages, and the open file. If the URL has a SHA-256, it is that
+        of the open file, whatever happens to the path afterwards.
+
+    Raises:
+        CheckpointError: As in :func:`locate`, or there is no such file.
+    """
+    url = _url_of(os.fspath(source))
+    if url:
+        path, cached = _open_cached(url)
+        if cached:
+            return path, cached
+        raise CheckpointError(
+            f'{path} changed while it was opened: check who can write to its folder'
+        )
+    path = Path(source).expanduser()
+    if path.is_dir():
+        raise CheckpointError(f'{path} is a folder: name a checkpoint file in it')
+    if not path.exists():
+        raise CheckpointError(f'{path} does not exist: check the path')
+    try:
+        # Also the size of a pipe, which would block when opened.
+        if path.stat().st_size == 0:
+            raise CheckpointError(f'{path} is empty (0 bytes): fetch it again')
+        return path, path.open('rb')
+    except OSError as error:
+        raise CheckpointError(
+            f'{path} cannot be read: {error.strerror or error}'
+        ) from error
+
+
+def _url_of(source: str) -> str:
+    """Return the URL of a checkpoint, or '' for a local path."""
+    scheme, separator, name = source.partition('://')
     if not separator:
-        return Path(text).expanduser()
+        return ''
     scheme = scheme.lower()
     if scheme in _TABLES:
-        return fetch(_look_up(scheme, name))
+        return _look_up(scheme, name)
     if scheme not in ('http', 'https'):
         raise CheckpointError(
-            f'{text}: checkpoints are not fetched from {scheme}://: download the file '
-            'and give its local path'
+            f'{source}: checkpoints are not fetched from {scheme}://: download the '
+            'file and give its local path'
         )
-    return fetch(text)
+    return source
 
 
 def _look_up(scheme: str, name: str) -> str:
@@ -114,30 +158,50 @@ def fetch(url: str) -> Path:
         CheckpointError: The URL has no SHA-256 and :data:`TRUST_VARIABLE` is not set;
             the file has another SHA-256; it cannot be downloaded or written.
     """
-    location, expected, name = _parse(url)
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    path = folder / name
+    path, file = _open_cached(url)
+    if file:
+        file.close()
+    return path
+
+
+def _open_cached(url: str) -> tuple[Path, BinaryIO | None]:
+    """Open a file in the cache, after downloading it if necessary.
+
+    The file is None if it changed between its download and its opening.
+    """
+    location, expected, path = _parse(url)
+    folder = path.parent
     try:
-        if _has_hash(path, expected):
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        with _one_process_at_a_time(folder):
-            # Another process may have downloaded it meanwhile.
-            if not _has_hash(path, expected):
-                _download(location, path, expected)
+        file = _open_verified(path, expected)
+        if file is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _one_process_at_a_time(folder):
+                # Another process may have downloaded it meanwhile.
+                file = _open_verified(path, expected)
+                if file is None:
+                    _download(location, path, expected)
+                    file = _open_verified(path, expected)
+        if folder.stat().st_mode & stat.S_IWOTH:
+            print_log(
+                f'{folder} can be written by every user of this machine: they can '
+                f'replace the checkpoints in it. Run chmod o-w {folder}',
+                logger='current',
+                level=logging.WARNING,
+            )
     except OSError as error:
         raise CheckpointError(
             f'{location} cannot be kept in {folder}: {error.strerror or error}. Set '
             'TORCH_HOME to another folder'
         ) from error
-    return path
+    return path, file
 
 
-def _parse(url: str) -> tuple[str, str, str]:
-    """Return the URL to request, the start of its SHA-256 and a name for the cache.
+def _parse(url: str) -> tuple[str, str, Path]:
+    """Return the URL to request, the start of its SHA-256 and its path in the cache.
 
     The cached file has torch.hub's name if that contains the hash.
     """
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
     location, separator, fragment = url.partition('#')
     try:
         name = urlsplit(location).path.rpartition('/')[2]
@@ -151,10 +215,10 @@ def _parse(url: str) -> tuple[str, str, str]:
                 f'{url}: the part after # must be sha256= and 64 hex digits, as '
                 'sha256sum prints them'
             )
-        return location, given[1], f'{given[1][:16]}-{name}'
+        return location, given[1], folder / f'{given[1][:16]}-{name}'
     in_name = re.search(r'-([0-9a-f]{8,64})\.', name)
     if in_name:
-        return location, in_name[1], name
+        return location, in_name[1], folder / name
     if not is_trusted():
         raise CheckpointError(
             f'{url} was not fetched, because its SHA-256 is unknown. Look it up or, '
@@ -166,21 +230,31 @@ def _parse(url: str) -> tuple[str, str, str]:
         logger='current',
         level=logging.WARNING,
     )
-    return location, '', f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
+    return (
+        location,
+        '',
+        folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}',
+    )
 
 
-def _hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hex digits."""
+def _hash(file: BinaryIO) -> str:
+    """Return the SHA-256 of an open file in hex digits."""
     digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def _has_hash(path: Path, expected: str) -> bool:
-    """Return whether a file exists and its SHA-256 starts as expected."""
-    return path.is_file() and _hash(path).startswith(expected)
+def _open_verified(path: Path, expected: str) -> BinaryIO | None:
+    """Open a file if it exists and its SHA-256 starts as expected."""
+    if not path.is_file():
+        return None
+    file = path.open('rb')
+    if _hash(file).startswith(expected):
+        file.seek(0)
+        return file
+    file.close()
+    return None
 
 
 @contextlib.contextmanager
@@ -205,7 +279,8 @@ def _download(url: str, path: Path, expected: str) -> None:
     print_log(f'Fetching {url} to {path}', logger='current')
     with atomic_path(path) as partial:
         _receive(url, partial)
-        found = _hash(partial)
+        with partial.open('rb') as file:
+            found = _hash(file)
         if not found.startswith(expected):
             raise CheckpointError(
                 f'{url} was refused and not kept: its SHA-256 should be '

@@ -6,17 +6,13 @@ Python types and what an mmengine Runner writes. All other files are refused, un
 :data:`.trust.TRUST_VARIABLE` is set.
 """
 
-import io
 import logging
 import os
-import pickle
-import pickletools
 import re
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from mmengine.logging import print_log
@@ -24,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 
 from volo.errors import CheckpointError, some
 
-from .fetching import locate
-from .stand_ins import ALLOWED
+from .archives import OtherFileError, prepare
+from .fetching import open_checkpoint
+from .stand_ins import UnsafePickleError
 from .trust import TRUST_VARIABLE, is_trusted
 
 #: Where trainers keep the weights and the averaged weights (EMA).
@@ -51,22 +48,17 @@ def read_checkpoint(
         CheckpointError: The file is missing, empty, damaged, not a checkpoint, without
             tensors, or contains code; or it cannot be downloaded.
     """
-    path = locate(path)
-    if path.is_dir():
-        raise CheckpointError(f'{path} is a folder: name a checkpoint file in it')
-    if not path.exists():
-        raise CheckpointError(f'{path} does not exist: check the path')
-    try:
-        if path.stat().st_size == 0:
-            raise CheckpointError(f'{path} is empty (0 bytes): fetch it again')
-        if path.suffix == '.safetensors':
-            checkpoint = _read_safetensors(path, map_location)
-        else:
-            checkpoint = _read_pickle(path, map_location)
-    except OSError as error:
-        raise CheckpointError(
-            f'{path} cannot be read: {error.strerror or error}'
-        ) from error
+    path, file = open_checkpoint(path)
+    with file:
+        try:
+            if path.suffix == '.safetensors':
+                checkpoint = _read_safetensors(path, file, map_location)
+            else:
+                checkpoint = _read_pickle(path, file, map_location)
+        except OSError as error:
+            raise CheckpointError(
+                f'{path} cannot be read: {error.strerror or error}'
+            ) from error
     if not isinstance(checkpoint, dict) or not _holds_tensor(checkpoint):
         raise CheckpointError(
             f'{path} holds no weights, but {_describe(checkpoint)}: name a checkpoint '
@@ -114,7 +106,8 @@ def select_weights(
     """
     # EMAHook swaps the two when it saves: its ema_state_dict, recognized by the number
     # of averaging steps, holds the weights that were *not* averaged.
-    swapped = 'steps' in (checkpoint.get('ema_state_dict') or ())
+    averaged = checkpoint.get('ema_state_dict')
+    swapped = isinstance(averaged, Mapping) and 'steps' in averaged
     keys = EMA_KEYS if use_ema and not swapped else WEIGHT_KEYS
     found = [key for key in keys if isinstance(checkpoint.get(key), Mapping)]
     if found:
@@ -126,7 +119,11 @@ def select_weights(
             f'{source} holds no averaged weights (EMA): it has '
             f'{_describe(checkpoint)}. Use its plain weights instead'
         )
-    if not weights or not all(isinstance(v, torch.Tensor) for v in weights.values()):
+    valid = all(
+        isinstance(name, str) and isinstance(value, torch.Tensor)
+        for name, value in weights.items()
+    )
+    if not weights or not valid:
         raise CheckpointError(
             f'{source} holds no weights under {" or ".join(keys)}, but '
             f'{_describe(checkpoint)}: save the model as dict(state_dict=...)'
@@ -147,19 +144,26 @@ def _describe(checkpoint: Any) -> str:
     return f'the keys {some(checkpoint, 6)}' if checkpoint else 'an empty dict'
 
 
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds_tensor(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_holds_tensor(item) for item in value)
-    return isinstance(value, torch.Tensor)
+def _holds_tensor(checkpoint: Any) -> bool:
+    pending, seen = [checkpoint], set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, torch.Tensor):
+            return True
+        if isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            pending += value.values() if isinstance(value, Mapping) else value
+    return False
 
 
-def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
+def _read_safetensors(path: Path, file: BinaryIO, map_location: Any) -> dict[str, Any]:
+    # The file that is open, even if the path is another one by now.
+    descriptor = f'/dev/fd/{file.fileno()}'
+    name = descriptor if os.path.exists(descriptor) else path
     # Functions and dicts remap the devices in a pickle: they do not apply here.
     known = isinstance(map_location, (str, torch.device))
     try:
-        with safe_open(path, 'pt', device=str(map_location) if known else 'cpu') as f:
+        with safe_open(name, 'pt', device=str(map_location) if known else 'cpu') as f:
             tensors = {name: f.get_tensor(name) for name in f.keys()}
             return dict(meta=f.metadata() or {}, state_dict=tensors)
     except SafetensorError as error:
@@ -169,110 +173,63 @@ def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
         ) from error
 
 
-def _read_pickle(path: Path, map_location: Any) -> Any:
+def _read_pickle(path: Path, file: BinaryIO, map_location: Any) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([*ALLOWED]):
-            # About pickle protocols and TorchScript: the errors below say it.
+        source, stand_ins = prepare(file)
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(stand_ins),
+            # A sparse tensor may have indices outside of its shape.
+            torch.sparse.check_sparse_tensor_invariants(),
+        ):
+            # About storages and pickle protocols, which do not concern the user.
             warnings.simplefilter('ignore', UserWarning)
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(
+                source, map_location=map_location, weights_only=True, mmap=False
+            )
     except OSError:
         raise
-    except pickle.UnpicklingError as error:
-        reason = _why_refused(path, str(error))
-        if not reason:
-            raise CheckpointError(_explain_damage(path, error)) from error
-        if not is_trusted():
-            # Without the cause: torch's own text advises to open it unsafely.
-            raise CheckpointError(
-                f'{path} was refused, and nothing in it was run: {reason}. Get the '
-                f'weights as .safetensors; {TRUST_VARIABLE}=1 opens the file all the '
-                'same, if you trust whoever made it'
-            ) from None
-    # A pickle that is broken off or no pickle at all can fail with anything.
+    except UnsafePickleError as error:
+        reason = str(error)
+    except OtherFileError as error:
+        raise CheckpointError(
+            f'{path} is {error}: name a file saved by torch.save(model.state_dict(), '
+            '...)'
+        ) from None
+    # A damaged pickle can fail with anything. torch's own text, in the cause, would
+    # advise to read the file unsafely.
     except Exception as error:
-        raise CheckpointError(_explain_damage(path, error)) from error
+        raise CheckpointError(_explain_damage(path, file, error)) from None
+    if not is_trusted():
+        raise CheckpointError(
+            f'{path} was refused, and nothing in it was run: {reason}. Get the weights '
+            f'as .safetensors; {TRUST_VARIABLE}=1 opens the file anyway, if you trust '
+            'whoever made it'
+        )
     print_log(
-        f'{path} is opened because {TRUST_VARIABLE}=1 says so, although {reason}',
+        f'{path} is opened because {TRUST_VARIABLE}=1 is set, although {reason}',
         logger='current',
         level=logging.WARNING,
     )
-    return torch.load(path, map_location=map_location, weights_only=False)
+    file.seek(0)
+    return torch.load(file, map_location=map_location, weights_only=False)
 
 
-def _explain_damage(path: Path, error: Exception) -> str:
-    """Say what is wrong with a file that could not be opened for what it is."""
-    with path.open('rb') as file:
-        start = file.read(64)
-    if start.startswith(b'PK'):
-        if zipfile.is_zipfile(path):
-            return (
-                f'{path} is an archive, but not one of weights (TorchScript, perhaps): '
-                'name a file saved by torch.save(model.state_dict(), ...)'
-            )
-    elif not start.startswith(b'\x80'):
+def _explain_damage(path: Path, file: BinaryIO, error: Exception) -> str:
+    """Return what is wrong with a file that could not be read."""
+    file.seek(0)
+    start = file.read(64)
+    if not start.startswith((b'PK', b'\x80')):
         looks = 'a web page' if start.lstrip().startswith(b'<') else 'something else'
         return (
             f'{path} is not a checkpoint but {looks}: name a .pth, .pt, .pth.tar or '
             '.safetensors file'
         )
-    # torch puts advice before and after the reason.
     reason = str(error).rpartition('WeightsUnpickler error:')[2].strip()
-    reason = reason.partition('\n')[0].partition('. ')[0] or type(error).__name__
+    reason = reason.partition('\n')[0].partition('. ')[0]
+    if not reason or 'weights_only' in reason:
+        reason = type(error).__name__
     return (
         f'{path} is damaged or cut short ({reason}): compare its size with the '
         'original and fetch it again'
     )
-
-
-def _why_refused(path: Path, message: str) -> str:
-    """Name what a refused pickle would have run; empty if it is merely broken."""
-    named = re.search(r'GLOBAL (\S+) (?:was not an allowed|whose module)', message)
-    if named:
-        names = [named[1]]
-    elif 'Unsupported operand' in message:
-        # torch's safe reader knows protocol 2 only: look for the names ourselves.
-        allowed = {name for _, name in ALLOWED} - {'builtins.getattr'}
-        allowed |= {'collections.OrderedDict', '_codecs.encode'}
-        tensors = re.compile(r'torch\.(_utils\._rebuild|\w*Storage|storage\.)')
-        found = _named_globals(path)
-        names = [x for x in found if x not in allowed and not tensors.match(x)]
-        if found and not names:
-            return 'it is pickled by another protocol than torch.save uses'
-    else:
-        names = []
-    if not names:
-        return ''
-    return f'it would run or import {", ".join(names)}, which weights do not need'
-
-
-def _named_globals(path: Path) -> list[str]:
-    """List the globals in a file's pickles, by reading them and not running them."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith('data.pkl')]
-            stream = io.BytesIO(b''.join(archive.read(name) for name in members))
-    else:
-        stream = io.BytesIO(path.read_bytes())
-    try:
-        return list(dict.fromkeys(_iter_globals(stream)))
-    except Exception:  # broken off: pickletools raises all kinds of errors
-        return []
-
-
-def _iter_globals(stream: io.BytesIO) -> Iterator[str]:
-    memo: list[Any] = []
-    pushed: list[Any] = ['', '']
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in ('GLOBAL', 'INST'):
-            yield argument.replace(' ', '.')
-        elif opcode.name == 'STACK_GLOBAL':
-            yield '.'.join(str(part) for part in pushed[-2:])
-        elif opcode.name == 'MEMOIZE':
-            memo.append(pushed[-1])
-        elif opcode.name in ('BINGET', 'LONG_BINGET'):
-            pushed.append(memo[argument] if argument < len(memo) else '')
-        elif 'UNICODE' in opcode.name:
-            pushed.append(argument)
-        elif opcode.stack_after:
-            pushed.append('')
