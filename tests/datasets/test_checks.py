@@ -1,5 +1,6 @@
 import io
 import os
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,3 +222,13 @@ def test_several_images_in_a_file_are_counted(tmp_path):
     content = encoded(tmp_path / 'a.tif', views[0], **options)
     (finding,) = image_findings('a.tif', content, USUAL)
     assert (finding.kind, finding.value) == ('image-frames', '3 images')
+
+
+def test_a_warning_of_a_library_comes_once_and_not_with_every_sample(tmp_path):
+    save(np.zeros((2, 2), np.uint8), tmp_path / 'a.png')
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('default')
+        for _ in range(3):
+            assert header_finding(str(tmp_path / 'a.png')) is None
+            warnings.warn('of a library', stacklevel=1)
+    assert len(seen) == 1

@@ -30,15 +30,14 @@ def run(*args):
 
 
 @pytest.fixture
-def convert(monkeypatch):
+def convert():
     """Run the tool within this process: the libraries take seconds to import."""
     import runpy
 
     tool = runpy.run_path(str(TOOL))
 
     def convert(*args):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
-        tool['main']()
+        tool['main'](tool['make_parser']().parse_args(list(map(str, args))))
 
     return convert
 

@@ -18,12 +18,12 @@ RANDOM = ('--timm', 'test_vit', '--random-weights', '--workers', '0')
 
 
 @pytest.fixture
-def main(monkeypatch):
+def main():
     """The tool's own main in this process, which saves the seconds of its imports."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL))['main']()
+        tool = runpy.run_path(str(TOOL))
+        tool['main'](tool['make_parser']().parse_args(list(map(str, arguments))))
 
     return call
 

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
 from volo.errors import CheckpointError
 
 from .layouts import convert_state_dict, detect_layout
 from .reading import read_checkpoint, select_weights
-from .trust import TRUST_VARIABLE, is_trusted
+from .trust import is_trusted
 
 #: All of mmengine's schemes: patterns that it matches at the start of a source.
 SCHEMES = [
@@ -64,7 +63,7 @@ def load_from_volo(source: str, map_location: Any = None) -> dict[str, Any]:
             layout has names that are not those of a VOLO.
     """
     checkpoint = read_checkpoint(source, map_location or 'cpu')
-    _drop_configs(checkpoint, source)
+    _drop_configs(checkpoint)
     if source.startswith('mmcls://'):
         return _take_backbone(checkpoint, source)
     try:
@@ -75,31 +74,25 @@ def load_from_volo(source: str, map_location: Any = None) -> dict[str, Any]:
     if layout == 'volo' and 'state_dict' in checkpoint:
         return {'meta': {}, **checkpoint}
     weights = convert_state_dict(weights, source)
-    return dict(meta=checkpoint.get('meta') or {}, state_dict=weights)
+    meta = checkpoint.get('meta')
+    return dict(meta=meta if isinstance(meta, dict) else {}, state_dict=weights)
 
 
-def _drop_configs(checkpoint: dict[str, Any], source: str) -> None:
+def _drop_configs(checkpoint: dict[str, Any]) -> None:
     """Remove the config texts that mmengine would run as Python.
 
     The Runner runs one when it resumes; an inferencer without a config runs another.
     Searching them for code is not enough: a config can name any function as a type.
+    Every checkpoint of a Runner has such a text, so nothing is logged.
     """
     if is_trusted():
         return
-    dropped = False
     for *names, key in _CONFIG_PLACES:
         node: Any = checkpoint
         for name in names:
             node = node.get(name) if isinstance(node, dict) else None
         if isinstance(node, dict) and key in node:
             del node[key]
-            dropped = True
-    if dropped:
-        print_log(
-            f'{source}: its config is removed, because mmengine would run it as code '
-            f'({TRUST_VARIABLE}=1 keeps it)',
-            logger='current',
-        )
 
 
 def _take_backbone(checkpoint: dict[str, Any], source: str) -> dict[str, Any]:

@@ -243,10 +243,10 @@ def header_finding(path: str) -> Finding | None:
     if special := special_file(path):
         return Finding('file-broken', path, f'not a file ({special})')
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with Image.open(path) as image:
-                return depth_finding(path, image)
+        # Not in warnings.catch_warnings: after it, every warning would come again, in
+        # each sample.
+        with Image.open(path) as image:
+            return depth_finding(path, image)
     except Image.DecompressionBombError as error:
         return _bomb_finding(path, error)
     except Exception:

@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -11,6 +12,13 @@ from mmengine.dist import barrier, is_distributed
 
 from volo.errors import Interrupted, VoloError
 
+#: Starts of warnings about defaults of the libraries, in every run of a tool.
+LIBRARY_WARNINGS = (
+    'Default ``avg_non_ignore`` is False',
+    "Only use 'alpha' for pillow backend",
+    'The draw is False, it means that the hook for visualization',
+)
+
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a tool; print errors that the user can fix as one line and exit with 2.
@@ -18,6 +26,8 @@ def run_cli(main: Callable[[], None]) -> None:
     A training that saved and stopped after a signal exits with
     :attr:`volo.errors.Interrupted.EXIT_STATUS`.
     """
+    for message in LIBRARY_WARNINGS:
+        warnings.filterwarnings('ignore', message)
     status = 0
     try:
         main()

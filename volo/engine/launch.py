@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from volo.errors import ConfigError
 
 from .configs import add_hook, load_config, walk
+from .console import build_runner_with_short_console
 from .failures import readable_errors
 from .folder_lock import FolderLock
 from .processes import init_processes, join_processes
@@ -106,9 +106,7 @@ def build_runner(cfg: Config, launcher: str = 'none') -> Runner:
     init_processes(cfg, launcher)
     if get_device() == 'cpu':
         _adapt_to_cpu(cfg)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    return build_runner_with_short_console(cfg)
 
 
 def _adapt_to_cpu(cfg: Config) -> None:
