@@ -5,8 +5,12 @@ bash tools/dist_train.sh configs/volo_d1_imagenet.py 8
 """
 
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from volo_cli import export_local_rank, run_tool, runner_parser
+from volo_cli import ROOT, export_local_rank, run_tool, runner_parser
 
 SOURCES = ('checkpoint', 'config')
 TRACKERS = ('tensorboard', 'wandb', 'mlflow')
@@ -46,11 +50,18 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         help='also send the logs to these trackers',
     )
+    parser.add_argument(
+        '--report',
+        action='store_true',
+        help='evaluate the best checkpoint at the end and write WORK_DIR/report.html, '
+        'as `volo report` does; the first process does it alone',
+    )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     from mmengine.device import get_device
+    from mmengine.dist import is_main_process
 
     from volo.engine.launch import add_hook, load_config, train
     from volo.engine.tracking import add_trackers
@@ -90,6 +101,24 @@ def main(args: argparse.Namespace) -> None:
     if args.track:
         add_trackers(cfg, args.track)
     train(cfg, args.launcher, args.start_over, args.hyperparams_from)
+    if args.report and is_main_process():
+        write_report(Path(cfg.work_dir), Path(cfg.filename).name)
+
+
+def write_report(work_dir: Path, config: str) -> None:
+    """Run ``report.py`` in a process of its own, outside the group of this one.
+
+    It prints its errors. They do not make the training fail.
+
+    Args:
+        work_dir: Folder of the training.
+        config: Name of the config file that the training saved there.
+    """
+    tool = str(Path(__file__).with_name('report.py'))
+    command = [sys.executable, tool, str(work_dir), '--config', str(work_dir / config)]
+    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join(paths)}
+    subprocess.run(command, env=environment, check=False)
 
 
 if __name__ == '__main__':

@@ -83,10 +83,10 @@ img { display: block; width: 100%; height: auto; border-radius: 6px; }
   .many { grid-template-columns: repeat(2, 1fr); }
   .cards { grid-template-columns: repeat(2, 1fr); }
   .bar { display: none; }
-  th, td { padding: 6px 4px; }
+  th, td { padding: 6px 3px; }
   th, th.num { white-space: normal; vertical-align: bottom; }
-  table { font-size: 13.5px; }
-  th { font-size: 12px; }
+  table { font-size: 13px; }
+  th { font-size: 11.5px; }
   table:has(.swatch) .class { padding-left: 22px; }
   .panels { gap: 14px; }
 }
@@ -158,7 +158,7 @@ leave it out.{% endif %}</p>
 <td class="num">{{ row[key]|percent }}</td>
 {% endfor %}
 <td class="num">
-{%- if segmentation %}{{ (row.count / (total or 1))|percent }}
+{%- if segmentation %}{{ '%.1f'|format(100 * row.count / (total or 1)) }}
 {%- else %}{{ '{:,}'.format(row.count) }}{% endif %}</td></tr>
 {% endfor %}
 </tbody>
