@@ -144,7 +144,7 @@ class ClassAttention(nn.Module):
         batch, num_tokens, channels = x.shape
         kv = self.kv(x).reshape(batch, num_tokens, 2, self.num_heads, -1)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)
-        query = self.q(x[:, :1]).reshape(batch, 1, self.num_heads, -1).transpose(1, 2)
+        query = self.q(x[:, 0]).reshape(batch, self.num_heads, 1, -1)
         x = F.scaled_dot_product_attention(query, key, value)
         return self.proj(x.transpose(1, 2).reshape(batch, 1, channels))
 

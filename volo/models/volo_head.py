@@ -73,6 +73,12 @@ class VOLOHead(ClsHead):
         Raises:
             ConfigError: The maps have another number of channels than ``arch``.
         """
+        return torch.cat(self._normalized_tokens(feats), dim=1)
+
+    def _normalized_tokens(
+        self, feats: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the class token (B, 1, C) and the others (B, H * W, C), normalized."""
         channels = feats[-1].shape[1]
         if channels != self.arch.embed_dims[-1]:
             names = [n for n, arch in ARCHS.items() if arch.embed_dims[-1] == channels]
@@ -85,7 +91,7 @@ class VOLOHead(ClsHead):
         cls_token = self.cls_token.expand(tokens.shape[0], -1, -1)
         for block in self.blocks:
             cls_token = block(cls_token, tokens)
-        return self.norm(torch.cat([cls_token, tokens], dim=1))
+        return self.norm(cls_token), self.norm(tokens)
 
     def class_and_token_logits(
         self, feats: tuple[torch.Tensor, ...]
@@ -99,8 +105,8 @@ class VOLOHead(ClsHead):
             Class logits (B, num_classes) and token logits (B, H * W, num_classes),
             tokens row by row.
         """
-        tokens = self.pre_logits(feats)
-        return self.fc(tokens[:, 0]), self.aux_fc(tokens[:, 1:])
+        cls_token, tokens = self._normalized_tokens(feats)
+        return self.fc(cls_token[:, 0]), self.aux_fc(tokens)
 
     def forward(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the logits used for prediction, (B, num_classes)."""
