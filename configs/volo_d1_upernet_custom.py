@@ -16,7 +16,10 @@ data_root = 'data/my_masks/'
 # The number of classes of both heads follows.
 classes = ('background', 'road', 'car')
 palette = [[40, 40, 40], [128, 64, 128], [0, 0, 142]]
-# CHANGE: mask values that mean "unlabeled". 255 always does.
+# CHANGE if the masks have other values than 0, 1, 2, ...: {255: 1} for masks of 0 and
+# 255. Without it, 255 means "unlabeled", and nothing is learned.
+label_map = {}
+# CHANGE: mask values that mean "unlabeled". 255 always does, unless label_map has it.
 void_labels = ()
 # CHANGE if your files have other suffixes.
 img_suffix, seg_map_suffix = '.jpg', '.png'
@@ -91,6 +94,7 @@ dataset = dict(
     type='SegmentationDataset',
     data_root=data_root,
     metainfo=dict(classes=classes, palette=palette),
+    label_map=label_map,
     void_labels=void_labels,
     img_suffix=img_suffix,
     seg_map_suffix=seg_map_suffix,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmpretrain import ImageClassificationInferencer
 from mmpretrain.structures import DataSample
@@ -180,6 +180,29 @@ def test_another_number_of_folders_is_one_clear_error(toy, tmp_path):
     assert done.returncode == 2
     assert 'number of subfolders (7)' in done.stderr
     assert 'specified classes (3)' in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.slow
+def test_another_number_of_classes_in_the_head_is_one_clear_error(toy, tmp_path):
+    config = toy_config(toy, tmp_path, 'classify')
+    done, _ = train(config, *options('classify'), 'model.head.num_classes=5')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert 'model.head.num_classes is 5, but the train dataset has 7' in done.stderr
+
+
+@pytest.mark.parametrize('label_map', [{255: 1}, {}])
+def test_label_map_of_the_template_reaches_the_masks(tmp_path, label_map):
+    for kind, suffix in (('images', 'jpg'), ('masks', 'png')):
+        (tmp_path / kind / 'train').mkdir(parents=True)
+        array = np.array([[0, 255]] * 2, np.uint8)
+        Image.fromarray(array).save(tmp_path / kind / f'train/a.{suffix}')
+    config = edited(tmp_path, 'segment', data_root=str(tmp_path), label_map=label_map)
+    cfg = Config.fromfile(config)
+    init_default_scope('mmseg')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    loaded = dataset.pipeline.transforms[1](dict(dataset.get_data_info(0)))
+    expected = [0, label_map.get(255, 255)]
+    assert loaded['gt_seg_map'].tolist() == [expected] * 2
 
 
 def losses(config, samples):

@@ -71,14 +71,20 @@ def read_legend(path: Path) -> list[Entry]:
             entries = _from_json(json.loads(text))
         else:
             entries = [e for line in text.splitlines() if (e := _from_line(line))]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(
             f'{path}: not a legend ({error}). Write one line per class: name, then '
             'red, green and blue from 0 to 255'
         ) from error
+    if len(entries) > 1 and _has_numbers(entries[1]) and not _has_numbers(entries[0]):
+        entries = entries[1:]  # the head of a table
     if not entries:
         raise DataError(f'{path}: no names. Write one line per class')
     return entries
+
+
+def _has_numbers(entry: Entry) -> bool:
+    return entry.color is not None or entry.value is not None
 
 
 def _from_line(line: str) -> Entry | None:
@@ -97,7 +103,7 @@ def _from_line(line: str) -> Entry | None:
     name = ' '.join(word for word in words if not word.isdigit())
     if not numbers:
         return Entry(' '.join(words))
-    if not name or max(numbers) > 255:  # the head of a table has no numbers
+    if not name or max(numbers) > 255:
         raise ValueError(f'line {line!r}')
     if len(numbers) >= 3:
         red, green, blue = numbers[-3:]
@@ -107,8 +113,10 @@ def _from_line(line: str) -> Entry | None:
 
 def _from_json(content: Any) -> list[Entry]:
     if isinstance(content, dict) and len(content) == 1:
-        (inner,) = content.values()
-        content = inner if isinstance(inner, list | dict) else content
+        (inner,) = content.values()  # {"classes": [...]}
+        numbers = isinstance(inner, list) and isinstance(inner[0], int)
+        if isinstance(inner, list | dict) and not numbers:
+            content = inner
     if isinstance(content, list):
         return [_from_item(item) for item in content]
     return [_from_pair(key, value) for key, value in content.items()]

@@ -110,9 +110,8 @@ def choose_labels(
     values = sorted(total)
     if colors:
         return _label_colors(total, legend)
-    if len(values) == 2 and values[0] == 0:
-        names = [entry.name for entry in legend] if len(legend) == 2 else []
-        classes = tuple(names) or ('background', 'object')
+    if len(values) == 2 and values[0] == 0 and len(legend) in (0, 2):
+        classes = tuple(entry.name for entry in legend) or ('background', 'object')
         return Labeling(classes, _palette(legend, 2), {0: 0, values[1]: 1}, False, [])
     if legend and legend[0].color is not None and legend[0].value is None:
         # A palette file of indices, or gray colors: decide by what fits.

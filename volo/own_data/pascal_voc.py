@@ -32,7 +32,7 @@ def find_pascal_voc(folder: Path, images: Sequence[str]) -> Found | None:
         return None
     found = describe(folder, paired)
     found.format = f'Pascal VOC, {found.format}'
-    if all(name.startswith(('class_', 'background')) for name in found.classes):
+    if not any('names of the classes' in note for note in found.notes):
         _name_classes(found)
     base = _base(paired[0][0])
     for split in ('val', 'train'):
