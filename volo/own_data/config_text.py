@@ -187,6 +187,10 @@ def _segmentation(
     model = 'upernet_volo_tiny' if plan.arch == 'tiny' else 'upernet_volo_d1'
     crop = (plan.size, plan.size)
     preprocessing = _preprocessing(survey)
+    pack = "dict(type='PackSegInputs')"
+    if survey.channels > 3:  # mmseg's preprocessor has a mean of 1 or 3 values only
+        pack = f"dict(type='Normalize', {preprocessing}, to_rgb=False), {pack}"
+        preprocessing = 'mean=None, std=None'
     extra = f', {preprocessing}, bgr_to_rgb=False' if preprocessing else ''
     backbone: dict[str, Any] = dict(img_size=crop)
     if plan.weights:
@@ -220,6 +224,7 @@ def _segmentation(
         ')',
         f"load = dict(type='LoadImageFromFile', {_arguments(survey.loading)})",
         "masks = [dict(type='LoadAnnotations'), dict(type='CheckSegmentationSample')]",
+        f'pack = [{pack}]',
         '# Remove the flip if left and right differ.',
         'train_pipeline = [',
         '    load,',
@@ -229,10 +234,10 @@ def _segmentation(
         f"    dict(type='RandomCrop', crop_size={crop}, cat_max_ratio=0.75),",
         "    dict(type='RandomFlip', prob=0.5),",
         *(["    dict(type='PhotoMetricDistortion'),"] if survey.kind == 'RGB' else []),
-        "    dict(type='PackSegInputs'),",
+        '    *pack,',
         ']',
         f"resize = dict(type='Resize', scale={plan.scale}, keep_ratio=True)",
-        "test_pipeline = [load, resize, *masks, dict(type='PackSegInputs')]",
+        'test_pipeline = [load, resize, *masks, *pack]',
         'dataset = dict(',
         "    type='SegmentationDataset',",
         f'    data_root={str(files.root)!r},',
