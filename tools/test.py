@@ -14,8 +14,12 @@ from volo_cli import export_local_rank, run_tool, runner_parser
 def make_parser() -> argparse.ArgumentParser:
     parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file, or URL#sha256=<hash>')
-    parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument('--show-dir', help='write images of the predictions here')
+    parser.add_argument(
+        '--out', type=Path, help='write the metrics to this JSON file, class by class'
+    )
+    parser.add_argument(
+        '--show-dir', type=Path, help='draw the predictions into this folder'
+    )
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -26,13 +30,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
+    from mmengine.hooks import Hook
 
     from volo.checkpoints.fetching import locate
+    from volo.deploy.drawing import DrawHook
     from volo.engine.launch import add_hook, load_config, test
+    from volo.engine.results import ClassScoresHook, describe_results
     from volo.errors import CheckpointError, ConfigError
 
     export_local_rank(args.local_rank)
 
+    if args.out and not args.out.parent.is_dir():
+        raise ConfigError(f'--out {args.out}: no folder {args.out.parent}. Create it')
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     # Opened by its URL, a cached file is verified again by the descriptor that is read.
     if not locate(args.checkpoint).is_file():
@@ -48,16 +57,14 @@ def main(args: argparse.Namespace) -> None:
         cfg.test_cfg.fp16 = True  # bfloat16 on a CPU
     if args.compile:
         add_hook(cfg, type='CompileHook', freeze=True)
+    scores = ClassScoresHook()
+    hooks: list[Hook] = [scores]
     if args.show_dir:
-        hook = cfg.default_hooks.visualization
-        if cfg.default_scope == 'mmseg':
-            hook.update(draw=True, interval=1)
-            cfg.visualizer.save_dir = args.show_dir
-        else:
-            hook.update(enable=True, interval=1, out_dir=args.show_dir)
-    metrics = test(cfg, args.launcher)
+        hooks.append(DrawHook(args.show_dir))
+    metrics = test(cfg, args.launcher, hooks)
     if args.out and is_main_process():
-        Path(args.out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+        results = describe_results(metrics, scores.classes, scores.scores)
+        args.out.write_text(json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':
