@@ -1,4 +1,5 @@
 import argparse
+import os
 import re
 import traceback
 import uuid
@@ -113,6 +114,14 @@ def test_broken_file(tmp_path, kind):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('path', ['/dev/zero', '/dev/null', 'pipe'])
+def test_special_files_are_not_opened(tmp_path, path):
+    os.mkfifo(tmp_path / 'pipe')
+
+    with pytest.raises(CheckpointError, match='is empty'):
+        read_weights(tmp_path / path)
+
+
 @pytest.mark.parametrize('size', [1, 3, 30, 100, 250])
 @pytest.mark.parametrize('zipped', [True, False])
 def test_file_cut_anywhere(tmp_path, size, zipped):
@@ -134,6 +143,40 @@ def test_malicious_file_is_refused_and_runs_nothing(tmp_path, kind):
     assert str(path) in str(caught.value)
     assert TRUST_VARIABLE in str(caught.value)
     assert not canary.exists()
+
+
+def with_attribute(tensor):
+    tensor.attribute = 'kept'
+    return tensor
+
+
+@pytest.mark.parametrize(
+    'tensor',
+    [
+        torch.arange(24.0).reshape(4, 6)[1:3, ::2],
+        torch.ones(1).expand(5),
+        torch.empty(0, 3),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        torch.ones(3, dtype=torch.uint16),
+        torch.ones(3, dtype=torch.bfloat16),
+        torch.tensor(True),
+        torch.nn.Parameter(torch.ones(2), requires_grad=False),
+        torch.nn.Buffer(torch.ones(2)),
+        with_attribute(torch.ones(2)),
+        with_attribute(torch.nn.Parameter(torch.ones(2))),
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.ones(2, device='meta'),
+    ],
+    ids=str,
+)
+def test_tensors_are_read_as_torch_load_does(tmp_path, tensor):
+    path = save(tmp_path / 'x.pth', dict(weight=tensor))
+
+    loaded, expected = read_weights(path)['weight'], torch.load(path)['weight']
+
+    assert type(loaded) is type(expected) and str(loaded) == str(expected)
+    assert vars(loaded) == vars(expected)
 
 
 def test_names_that_are_not_text(tmp_path):

@@ -71,7 +71,7 @@ def _check_archive(
     pickle = parse(io.BytesIO(data))
     enums = check(pickle)
     # torch before 2.10 reads past the end of a record that is too short.
-    for key, expected in _storages(pickle).items():
+    for key, expected in _storages(pickle):
         if sizes.get(f'data/{key}') != expected:
             raise ValueError(f'storage {key} does not have {expected} bytes')
     if pickle.protocol > 2:
@@ -101,7 +101,7 @@ def _check_old_format(
         if index == 0 and pickle.root != torch.serialization.MAGIC_NUMBER:
             raise OtherFileError('a pickle, but not one of torch.save')
         protocols.add(pickle.protocol)
-        if sum(_storages(pickle).values()) > size:
+        if sum(expected for _, expected in _storages(pickle)) > size:
             raise ValueError('its tensors are larger than the file')
     if protocols != {2}:
         raise UnsafePickleError(
@@ -110,6 +110,6 @@ def _check_old_format(
     return file, enums
 
 
-def _storages(pickle: Pickle) -> dict[str, int]:
+def _storages(pickle: Pickle) -> set[tuple[str, int]]:
     """Return the keys and sizes in bytes of the storages that a pickle refers to."""
-    return dict(storage_bytes(n) for n in pickle.nodes if n.kind == 'storage')
+    return {storage_bytes(node) for node in pickle.nodes if node.kind == 'storage'}

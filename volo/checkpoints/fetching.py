@@ -92,11 +92,11 @@ def open_checkpoint(source: str | os.PathLike) -> tuple[Path, BinaryIO]:
             f'{path} changed while it was opened: check who can write to its folder'
         )
     path = Path(source).expanduser()
-    if path.is_dir():
-        raise CheckpointError(f'{path} is a folder: name a checkpoint file in it')
-    if not path.exists():
-        raise CheckpointError(f'{path} does not exist: check the path')
     try:
+        if path.is_dir():
+            raise CheckpointError(f'{path} is a folder: name a checkpoint file in it')
+        if not path.exists():
+            raise CheckpointError(f'{path} does not exist: check the path')
         # Also the size of a pipe, which would block when opened.
         if path.stat().st_size == 0:
             raise CheckpointError(f'{path} is empty (0 bytes): fetch it again')
@@ -183,8 +183,8 @@ def _open_cached(url: str) -> tuple[Path, BinaryIO | None]:
                     file = _open_verified(path, expected)
         if folder.stat().st_mode & stat.S_IWOTH:
             print_log(
-                f'{folder} can be written by every user of this machine: they can '
-                f'replace the checkpoints in it. Run chmod o-w {folder}',
+                f'{folder} is writable for every user of this machine, who can replace '
+                f'the checkpoints in it: run chmod o-w {folder}',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -230,11 +230,8 @@ def _parse(url: str) -> tuple[str, str, Path]:
         logger='current',
         level=logging.WARNING,
     )
-    return (
-        location,
-        '',
-        folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}',
-    )
+    own = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return location, '', folder / f'{own}-{name}'
 
 
 def _hash(file: BinaryIO) -> str:

@@ -91,7 +91,9 @@ def storage_bytes(node: Node) -> tuple[str, int]:
 def _registered_names() -> set[str]:
     """Return what this process has registered with ``add_safe_globals``."""
     return {
-        entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__name__}'
+        entry[1]
+        if isinstance(entry, tuple)
+        else f'{entry.__module__}.{entry.__qualname__}'
         for entry in torch.serialization.get_safe_globals()
     }
 
