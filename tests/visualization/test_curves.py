@@ -39,6 +39,19 @@ def test_validation_by_iteration_is_not_training(tmp_path):
     assert read_curves(tmp_path)['mIoU'] == Curve([80], [50], validation=True)
 
 
+def test_a_resumed_run_may_validate_before_it_logs_an_iteration(tmp_path):
+    scores = [{'accuracy/top1': 40.0 + i, 'time': 9.0, 'step': i} for i in range(1, 5)]
+    write(tmp_path, '1', training(3, 3.0, epoch=1), scores[0])
+    write(tmp_path, '2', scores[1], training(9, 1.0, epoch=3), scores[2])
+    write(tmp_path, '3', scores[3])
+    curves = read_curves(tmp_path)
+    assert curves['accuracy/top1'] == Curve(
+        [1, 2, 3, 4], [41.0, 42.0, 43.0, 44.0], 'epoch', validation=True
+    )
+    assert curves['time'] == Curve([3, 9], [0.1, 0.1])
+    assert curves['val/time'].steps == [1, 2, 3, 4]
+
+
 def test_a_resumed_run_replaces_repeated_steps(tmp_path):
     write(tmp_path, '20200102', training(25, 0.5), training(35, 0.4))
     write(tmp_path, '20200101', *(training(i, 9.0) for i in (10, 20, 30, 40)))

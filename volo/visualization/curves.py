@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from volo.errors import DataError
 
@@ -46,9 +47,13 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
     Raises:
         DataError: There are no scalars, or a file is broken.
     """
+    files = [
+        _read_records(path) for path in sorted(run_dir.glob('*/vis_data/scalars.json'))
+    ]
+    trained = {name for records in files for r in records if 'iter' in r for name in r}
     curves: dict[str, Curve] = {}
-    for path in sorted(run_dir.glob('*/vis_data/scalars.json')):
-        for name, part in _read_file(path).items():
+    for records in files:
+        for name, part in _to_curves(records, trained).items():
             if name in curves:
                 curves[name].append(part)
             else:
@@ -60,24 +65,38 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
     return curves
 
 
-def _read_file(path: Path) -> dict[str, Curve]:
-    curves: dict[str, Curve] = {}
-    epoch = None
+def _read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a file. Only those of training have ``iter``."""
+    records = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
-            scalars = json.loads(line)
-            step = scalars.pop('step')
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            record = json.loads(line)
+            record['step']  # raises if there is none
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f'{path}, line {number}: not a line of scalars: delete it'
             ) from error
-        # Only training logs its iteration. The step of validation is the current epoch
-        # or, with by_epoch=False, the iteration.
-        validation = scalars.pop('iter', None) is None
-        epoch = scalars.pop('epoch', epoch)
+        records.append(record)
+    return records
+
+
+def _to_curves(records: list[dict[str, Any]], trained: set[str]) -> dict[str, Curve]:
+    """Return the curves of a file; training uses the names in ``trained``."""
+    curves: dict[str, Curve] = {}
+    epoch = None
+    for i, record in enumerate(records):
+        step, validation = record['step'], 'iter' not in record
+        # The step of validation is the current epoch or, with by_epoch=False, the
+        # iteration. A resumed training may validate before it logs an iteration.
+        epoch = record.get('epoch', epoch)
+        if epoch is None:
+            coming = (r['epoch'] - 1 for r in records[i:] if 'epoch' in r)
+            epoch = next(coming, None)
         unit = 'epoch' if validation and step == epoch else 'iteration'
-        for name, value in scalars.items():
-            if validation and name in curves and not curves[name].validation:
+        for name, value in record.items():
+            if name in ('step', 'iter', 'epoch'):
+                continue
+            if validation and name in trained:
                 name = f'val/{name}'
             curve = curves.setdefault(name, Curve(unit=unit, validation=validation))
             curve.steps.append(step)
