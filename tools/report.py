@@ -65,7 +65,8 @@ def main(args: argparse.Namespace) -> None:
         command=f'{sys.argv[0]} {shlex.join(sys.argv[1:])}',
     )
     for name, value in report['metrics'].items():
-        print(f'{name}: {value}')
+        if isinstance(value, int | float):
+            print(f'{name}: {value:.2f}')
     print(args.out or args.work_dir / 'report.html')
 
 

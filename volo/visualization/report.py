@@ -103,7 +103,7 @@ def write_report(
     }
     report = to_plain(report)
     _write(out, render_page(report, curves, colors, drawings))
-    _write(out.with_suffix('.json'), json.dumps(report, indent=1) + '\n')
+    _write(out.with_suffix('.json'), json.dumps(report) + '\n')
     return report
 
 

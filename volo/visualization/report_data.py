@@ -81,7 +81,7 @@ class MeasureHook(Hook):
 
     Attributes:
         task: ``segmentation`` or ``classification``.
-        dataset: What was measured on.
+        dataset: What was measured on; the first of several that are joined.
         ignore_index: Label of pixels without a label.
         classes: Their names.
         palette: RGB color of each class; empty if the dataset has none.
@@ -124,11 +124,15 @@ class MeasureHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Read the dataset's classes and start to time the model."""
-        self.dataset = dataset = runner.test_dataloader.dataset
+        dataset = runner.test_dataloader.dataset
         self.num_samples = len(dataset)
         meta = getattr(dataset, 'metainfo', None) or {}
         self.classes = [str(name) for name in meta.get('classes') or ()]
         self.palette = list(meta.get('palette') or ())
+        while not hasattr(dataset, 'pipeline'):  # in ConcatDataset and others
+            parts = getattr(dataset, 'datasets', None)
+            dataset = parts[0] if parts else dataset.dataset
+        self.dataset = dataset
         self.ignore_index = getattr(dataset, 'ignore_index', 255)
         # A small dataset shows no sample twice.
         count = min(self.num_examples, max(1, self.num_samples // 2))
@@ -191,9 +195,9 @@ class MeasureHook(Hook):
     def _add_map(self, sample: Any) -> None:
         """Add a predicted label map, and its logits (C, H, W)."""
         _require(sample, 'gt_sem_seg')
-        truth = sample.gt_sem_seg.data.squeeze(0).long()
-        prediction = sample.pred_sem_seg.data.squeeze(0).to(truth)
         logits = sample.seg_logits.data.float()
+        truth = sample.gt_sem_seg.data.squeeze(0).to(logits.device).long()
+        prediction = sample.pred_sem_seg.data.squeeze(0).to(truth)
         valid = truth != self.ignore_index
         confusion = self._count(truth[valid], prediction[valid], len(logits))
         present = confusion.sum(1) > 0
