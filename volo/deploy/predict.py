@@ -123,9 +123,12 @@ def _plan(
     with _readable_write_errors(writer.options):
         check_settings(folder, predictor.settings)
         finished = merge_parts(folder, writer.keys)
-    taken = {name: path for path, name in finished.items()}
-    todo = name_outputs([i for i in items if i.path not in finished], taken)
-    return todo, [item.path for item in items]
+    taken = {name: source for source, name in finished.items()}
+    # A camera never shows the same again.
+    left = [i for i in items if i.kind == 'camera' or i.source not in finished]
+    todo = name_outputs(left, taken)
+    named = {item.path: item for item in todo}
+    return todo, [named.get(item.path, item).source for item in items]
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Outputs:
             DataError: A file cannot be written.
         """
         record: dict[str, Any] = {
-            'source': item.path,
+            'source': item.source,
             'name': item.name,
             'width': image.shape[1],
             'height': image.shape[0],

@@ -178,8 +178,7 @@ class Run:
                     yield first, error
 
     def _predict_video(self, item: Item) -> None:
-        name = os.path.basename(item.path)
-        task = self._add_task(name, self._options.max_frames)
+        task = self._add_task(os.path.basename(item.name), self._options.max_frames)
 
         def advance(frames: int, total: int | None) -> None:
             self.images += frames
@@ -196,6 +195,7 @@ class Run:
                 advance,
             )
         except DataError as error:
+            self._progress.remove_task(task)
             self._fail(item, error)
             return
         self._record(record)
@@ -210,9 +210,9 @@ class Run:
             raise DataError(describe_write_error(folder, error)) from error
 
     def _fail(self, item: Item, error: DataError) -> None:
-        self.failures.append((item.path, str(error)))
+        self.failures.append((item.source, str(error)))
         # Names of files may hold bytes that are no text.
-        text = f'{item.path}: {error}'.encode(errors='replace').decode()
+        text = f'{item.source}: {error}'.encode(errors='replace').decode()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,8 @@ class Video:
     """
 
     def __init__(self, item: Item) -> None:
+        # FFmpeg's messages name no file; the errors of this class do.
+        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
         camera = item.kind == 'camera'
         self._capture = cv2.VideoCapture(int(item.path) if camera else item.path)
         if not self._capture.isOpened():
@@ -91,8 +94,8 @@ def predict_video(
     """
     video = Video(item)
     folder = outputs.options.folder
-    record: dict[str, Any] = {'source': item.path, 'name': item.name}
-    record['frames'] = f'frames/{item.name}.jsonl'
+    record: dict[str, Any] = {'source': item.source, 'name': item.name}
+    record['lines'] = f'frames/{item.name}.jsonl'
     if 'mask' in outputs.keys:
         record['mask'] = f'masks/{item.name}'
     if 'overlay' in outputs.keys:
@@ -101,7 +104,7 @@ def predict_video(
     count = 0
     try:
         with contextlib.ExitStack() as stack:
-            lines = stack.enter_context(atomic_path(folder / record['frames']))
+            lines = stack.enter_context(atomic_path(folder / record['lines']))
             file = stack.enter_context(lines.open('w'))
             writer = None
             if 'overlay' in record:
@@ -131,7 +134,7 @@ def predict_video(
     except OSError as error:
         path = error.filename or folder
         raise DataError(describe_write_error(path, error)) from error
-    record['number of frames'] = count
+    record['frames'] = count
     if most is None and video.promised and count < 0.95 * video.promised - 2:
         record['error'] = f'decoding stopped after {count} of {video.promised} frames'
     return record

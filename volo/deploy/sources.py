@@ -43,6 +43,11 @@ class Item(NamedTuple):
     path: str
     name: str
 
+    @property
+    def source(self) -> str:
+        """What the user is told: the path, or for a camera the name."""
+        return self.name if self.kind == 'camera' else self.path
+
 
 def find_items(sources: Sequence[str], skip: Path | None = None) -> list[Item]:
     """List everything that sources stand for, each file once.
