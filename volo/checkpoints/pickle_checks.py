@@ -17,11 +17,8 @@ import torch
 
 from volo.errors import some
 
-from .pickles import Call, Node, Pickle
+from .pickles import MAX_DEPTH, Call, Node, Pickle
 from .stand_ins import CALLABLES, TYPES, UnsafePickleError, stand_in_for_enum
-
-#: Containers inside each other.
-MAX_DEPTH = 100
 
 #: Elements of all containers. A shared container counts wherever it is used.
 MAX_ELEMENTS = 20_000_000

@@ -14,6 +14,9 @@ from .stand_ins import UnsafePickleError
 #: Instructions in a pickle. A weight with its EMA and AdamW's state takes about 140.
 MAX_INSTRUCTIONS = 2_000_000
 
+#: Containers inside each other.
+MAX_DEPTH = 100
+
 _CONSTANTS = {
     *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4'),
     *('FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING', 'SHORT_BINSTRING'),
@@ -36,11 +39,13 @@ class Node:
         items: The elements of a container, where keys and values of a dict alternate;
             the arguments of a call; the fields of a storage in torch's persistent id.
         name: The full name of a global or of what is called.
+        depth: How many times tuples are nested in a tuple.
     """
 
     kind: str
     items: list[Any]
     name: str = ''
+    depth: int = 0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -94,6 +99,14 @@ class _Parser:
         self.nodes.append(node)
         self.stack.append(node)
 
+    def push_tuple(self, items: list[Any]) -> None:
+        """Push a small tuple: one byte of the pickle nests it once more."""
+        depth = 1 + max((x.depth for x in items if isinstance(x, Node)), default=0)
+        if depth > MAX_DEPTH:
+            raise UnsafePickleError(f'it is nested more than {MAX_DEPTH} times')
+        self.push('tuple', items)
+        self.stack[-1].depth = depth
+
     def pop(self, count: int) -> list[Any]:
         return [self.stack.pop() for _ in range(count)][::-1]
 
@@ -133,7 +146,7 @@ class _Parser:
             elif name in _MARKED:
                 self.push(_MARKED[name], self.pop_mark())
             elif name in _TUPLES:
-                self.push('tuple', self.pop(_TUPLES[name]))
+                self.push_tuple(self.pop(_TUPLES[name]))
             elif name not in ('FRAME', 'STOP'):
                 self.execute(name, argument)
         return Pickle(self.stack.pop(), protocol, self.nodes)
