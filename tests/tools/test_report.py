@@ -63,6 +63,18 @@ def test_numbers_are_those_of_the_evaluation(trained, reports, tmp_path, task):
         ):
             # mmseg rounds to two digits.
             assert 100 * means[ours] == pytest.approx(evaluated[theirs], abs=0.01)
+        for row in report['classes']:
+            scores = evaluated['per_class'][row['name']]
+            for ours, theirs in (
+                ('iou', 'IoU'),
+                ('accuracy', 'Acc'),
+                ('precision', 'Precision'),
+                ('recall', 'Recall'),
+            ):
+                if scores[theirs] is None:
+                    assert row[ours] is None
+                else:
+                    assert 100 * row[ours] == pytest.approx(scores[theirs], abs=1e-3)
     assert report['calibration']['count'] == total
     assert report['samples'] == 7 and len(report['classes']) == (
         7 if task == 'classify' else 8

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import logging
 import platform
 import tempfile
 from importlib import metadata
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from volo.checkpoints.fetching import locate
 from volo.engine.launch import load_config, test
+from volo.engine.results import describe_results
 from volo.engine.resuming import newest_whole_checkpoint
 from volo.errors import CheckpointError, ConfigError, DataError
 from volo.files import describe_write_error, write_atomically
@@ -51,7 +54,7 @@ def write_report(
 
     Returns:
         What the JSON file holds. Scores of classes, confidences and ECE are from 0 to
-        1; ``metrics`` are what ``tools/test.py`` returns.
+        1; ``metrics`` are what ``tools/test.py --out`` writes.
 
     Raises:
         VoloError: There is no config, checkpoint or dataset, or one of them is at
@@ -66,32 +69,33 @@ def write_report(
     if out.suffix not in ('.html', '.htm'):
         raise ConfigError(f'--out {out}: must end in .html')
     config = Path(config) if config else find_config(work_dir)
-    weights = locate(checkpoint or find_checkpoint(work_dir))
-    if not weights.is_file():
+    weights = str(checkpoint or find_checkpoint(work_dir))
+    if not locate(weights).is_file():
         raise CheckpointError(f'{weights}: no such checkpoint')
     try:
         curves = read_curves(work_dir)
-    except DataError:
-        curves = {}  # the logs were deleted, or never here
+    except DataError as error:
+        curves = {}
+        print_log(f'No curves: {error}', logger='current', level=logging.WARNING)
     cfg = load_config(config, cfg_options)
     # The Runner writes its config and logs: not over those of the training.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        prepare_config(cfg, split, str(weights), scratch)
+        prepare_config(cfg, split, weights, scratch)
         hook = MeasureHook(images)
         metrics = test(cfg, hooks=[hook])
     report = dict(
         task=hook.task,
         work_dir=str(work_dir.resolve()),
         config=str(config),
-        checkpoint=str(weights),
-        checkpoint_name=weights.name,
+        checkpoint=weights,
+        checkpoint_name=locate(weights).name,
         trained=describe_training(hook.meta),
         split=split,
         samples=hook.num_samples,
         time=datetime.datetime.now().isoformat(timespec='seconds'),
         command=command,
         versions=list_versions(),
-        metrics=metrics,
+        metrics=describe_results(metrics, hook.classes),
         **summarize(hook),
         curves={name: vars(curve) for name, curve in curves.items()},
     )

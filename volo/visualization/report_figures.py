@@ -87,7 +87,10 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> str:
     axes.set(xlabel='prediction', ylabel='truth')
     if size <= 40:
         names = [textwrap.shorten(name, 22, placeholder='…') for name in classes]
-        axes.set_xticks(range(size), names, rotation=45, ha='right')
+        if size <= 21:
+            axes.set_xticks(range(size), names, rotation=45, ha='right')
+        else:
+            axes.set_xticks(range(size), names, rotation=90)
         axes.set_yticks(range(size), names)
     if size <= 21:
         _write_shares(axes, shares)

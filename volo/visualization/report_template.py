@@ -42,7 +42,8 @@ th { position: sticky; top: 0; background: #fff; font-size: 13px; color: var(--s
 .bar { width: 24%; min-width: 80px; }
 .bar i { display: block; height: 8px; border-radius: 4px; background: var(--blue); }
 .bar span { display: block; border-radius: 4px; background: #f1f5f9; }
-tfoot td { font-weight: 600; border-bottom: 0; }
+tfoot td { position: sticky; bottom: 0; background: #fff; font-weight: 600;
+  border-top: 1px solid var(--line); border-bottom: 0; }
 .swatch { display: inline-block; width: 13px; height: 13px; margin-right: 7px;
   border-radius: 3px; vertical-align: -2px; box-shadow: inset 0 0 0 1px #0002; }
 td .swatch { margin-left: -20px; }
