@@ -6,11 +6,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from modelindex.load_model_index import load
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.synth_weights import manifest, synth_images, synth_state_dict
 from tools.update_model_zoo import read_models, render_readme
-from volo.model_zoo import METAFILES
+from volo.errors import ConfigError
+from volo.model_zoo import METAFILES, get_model
 from volo.paths import package_data_root
 
 ROOT = package_data_root()
@@ -74,3 +76,34 @@ def test_mmpretrain_builds_a_model_with_the_authors_weights(tmp_path):
     assert logits.shape == (1, 1000)
     weight = synth_state_dict(manifest('d1'))['head.weight']
     torch.testing.assert_close(model.head.fc.weight.data, weight)
+
+
+def test_an_unknown_model_suggests_a_similar_one():
+    for name, near in (('volo-d1_imagnet', 'volo-d1_imagenet'), ('zzz', '')):
+        with pytest.raises(ConfigError, match=f'Did you mean {near}' if near else name):
+            get_model(name)
+
+
+def test_without_a_head_a_model_gives_multi_scale_maps():
+    outputs = dict(out_indices=(0, 1, 2, 3))
+    model = get_model('volo-d1_imagenet', backbone=outputs, head=None).eval()
+    images = synth_images(1, 224, 224)
+    with torch.no_grad():
+        maps = model.extract_feat(images, stage='backbone')
+        assert [tuple(m.shape) for m in maps] == [
+            (1, 192, 28, 28),
+            *3 * [(1, 384, 14, 14)],
+        ]
+        assert torch.equal(model(images)[-1], maps[-1])
+    with pytest.raises(ConfigError, match='head is None'):
+        model(images, [], mode='loss')
+
+
+def test_features_of_a_file_by_one_call(tmp_path):
+    Image.new('RGB', (300, 240), 'red').save(tmp_path / 'a.png')
+    outputs = dict(out_indices=(0, 3))
+    extract = mmpretrain.FeatureExtractor(
+        'volo-d1_imagenet', pretrained=False, backbone=outputs, head=None
+    )
+    (maps,) = extract(str(tmp_path / 'a.png'), stage='backbone')
+    assert [tuple(m.shape) for m in maps] == [(192, 28, 28), (384, 14, 14)]

@@ -1,3 +1,6 @@
+import re
+import shutil
+
 import pytest
 from mmengine.config import Config
 
@@ -55,6 +58,36 @@ def test_data_root_reaches_every_split_of_a_shipped_config():
 def test_a_mistyped_option_is_refused(config, options, message):
     with pytest.raises(ConfigError, match=message):
         load_config(config, options)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'default_hooks.chekpoint.interval': 2}, 'mean default_hooks.checkpoint?'),
+        ({'optim_wrapper.optimzer.lr': 2}, 'mean optim_wrapper.optimizer?'),
+        ({'train_dataloader.batch_sise': 2}, 'mean train_dataloader.batch_size?'),
+        ({'train_cfg.max_iter': 2}, None),  # its loop complains
+        ({'model.backbone.init_cfg.checkpoint': 'a', 'model.backbone.x': 1}, None),
+        ({'default_hooks.loggers.type': 'A', 'default_hooks.loggers.b': 1}, None),
+        ({'param_scheduler.0.end': 9}, None),
+    ],
+)
+def test_a_mistyped_nested_option_is_refused_if_nothing_else_would(options, message):
+    if message is None:
+        load_config('volo_tiny_upernet_camvid', options)
+        return
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config('volo_tiny_upernet_camvid', options)
+
+
+def test_a_template_that_left_its_folder_says_what_to_do(tmp_path):
+    template = tmp_path / 'mine.py'
+    shutil.copy(config_path('volo_d1_upernet_custom'), template)
+    with pytest.raises(ConfigError) as caught:
+        load_config(template)
+    message = str(caught.value)
+    assert str(template) in message and 'Write the absolute path' in message
+    assert f"_base_ = '{config_path('volo_d1_imagenet').parent}/" in message
 
 
 def test_an_option_of_the_runner_need_not_be_in_the_config(config):

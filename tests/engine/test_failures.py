@@ -1,7 +1,10 @@
 import errno
+import re
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from torch.utils.data import DataLoader
 
 from volo.engine.launch import readable_errors
 from volo.errors import ConfigError, DataError, TrainingError
@@ -18,9 +21,27 @@ def test_an_unknown_option_of_a_class_names_its_place():
         VOLO(dropp=1)
 
 
-def test_an_unknown_type_is_named():
-    from mmengine.registry import MODELS
+@pytest.mark.parametrize(
+    ('registry', 'option', 'near'),
+    [
+        (MODELS, dict(type='VOLO', drop_path_rat=0.1), 'drop_path_rate'),
+        (MODELS, dict(type='UPerHead', num_clases=2), 'num_classes'),  # of a base
+        (HOOKS, dict(type='LoggerHook', intervall=1), 'interval'),
+    ],
+)
+def test_an_unknown_option_suggests_one_of_the_class(registry, option, near):
+    init_default_scope('mmseg')
+    expected = re.escape(f'Did you mean {near}?')
+    with pytest.raises(ConfigError, match=expected), readable_errors(Config()):
+        registry.build(option)
+    with (
+        pytest.raises(ConfigError, match=r'DataLoader has no .* mean num_workers\?'),
+        readable_errors(Config()),
+    ):
+        DataLoader([], num_worker=1)
 
+
+def test_an_unknown_type_is_named():
     with (
         pytest.raises(ConfigError, match="unknown type 'VOLLO'"),
         readable_errors(Config()),

@@ -1,9 +1,11 @@
 """Read a config file and apply what the command line overrides."""
 
 import contextlib
+import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -38,6 +40,8 @@ def load_config(
     path = _find_config(path)
     try:
         cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise _missing_base(path, error) from error
     except Exception as error:  # a config is Python: anything can go wrong in it
         raise ConfigError(f'{path}: {type(error).__name__}: {error}') from error
     options = dict(cfg_options or {})
@@ -50,6 +54,7 @@ def load_config(
                 f'--cfg-options {key}: {path} has no key {name}.'
                 f'{did_you_mean(name, known)}'
             )
+        _refuse_typing_error(cfg, key, options)
     if 'data_root' in options:
         shared_root = cfg.get('data_root')
         given = tuple(f'{key}.' for key in options)
@@ -85,6 +90,43 @@ def _find_config(path: str | Path) -> Path:
         shipped = (package_data_root() / 'configs').glob('*.py')
         hint = did_you_mean(path.stem, (config.stem for config in shipped))
     raise ConfigError(f'{path}: no such config file.{hint}')
+
+
+def _missing_base(path: Path, error: FileNotFoundError) -> ConfigError:
+    """Return the error about a config whose ``_base_`` does not exist."""
+    configs = package_data_root() / 'configs'
+    return ConfigError(
+        f'{path}: {error.filename or error} does not exist. A relative path in _base_ '
+        f'starts at the folder of the config. Write the absolute path, such as '
+        f"_base_ = '{configs}/NAME.py', or move the config into {configs}"
+    )
+
+
+def _refuse_typing_error(cfg: Config, key: str, options: Iterable[str]) -> None:
+    """Refuse a new key that is nearly one beside it.
+
+    A new key may be right, such as an option of a class. But if it is almost the name
+    of a key beside it, in a dict without ``type``, nothing would complain later.
+
+    Raises:
+        ConfigError: The key is nearly another one.
+    """
+    node: Any = cfg.to_dict()
+    names = key.split('.')
+    for i, name in enumerate(names):
+        if not isinstance(node, dict):
+            return
+        if name not in node:
+            place = '.'.join(names[: i + 1])
+            builds = 'type' in node if place == key else f'{place}.type' in options
+            near = difflib.get_close_matches(name, node, n=1, cutoff=0.8)
+            if near and not builds:
+                raise ConfigError(
+                    f'--cfg-options {key}: the config has no key {place}. Did you mean '
+                    f'{".".join([*names[:i], near[0]])}?'
+                )
+            return
+        node = node[name]
 
 
 def walk(cfg: Config) -> Iterator[tuple[str, dict]]:

@@ -1,6 +1,7 @@
 """The console of a run: a short header; the log file has everything."""
 
 import logging
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -8,7 +9,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from volo.models.wrappers import unwrap
 from volo.version import __version__
@@ -34,7 +34,7 @@ def build_runner_with_short_console(cfg: dict) -> Runner:
     runner_type = RUNNERS.get(cfg.get('runner_type', 'Runner'))
     if runner_type is None:
         return RUNNERS.build(cfg)  # its error names the registry
-    short = type(runner_type.__name__, (_ShortConsole, runner_type), {})
+    short: Any = type(runner_type.__name__, (_ShortConsole, runner_type), {})
     runner = short.from_cfg(cfg)
     runner.register_hook(HeaderHook())
     return runner
@@ -43,7 +43,7 @@ def build_runner_with_short_console(cfg: dict) -> Runner:
 class _ShortConsole:
     """Mixed into a Runner, which logs hundreds of lines while it is built."""
 
-    def build_logger(self, *args, **kwargs) -> MMLogger:
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)  # type: ignore[misc]
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
@@ -73,7 +73,7 @@ class HeaderHook(Hook):
         runner.logger.info(header(runner, dict(test=runner.test_dataloader)))
 
 
-def header(runner: Runner, loaders: dict[str, DataLoader]) -> str:
+def header(runner: Runner, loaders: dict[str, Any]) -> str:
     """Return the header of a run, one setting a line."""
     lines = {
         'config': runner.cfg.filename,

@@ -2,13 +2,22 @@
 
 import contextlib
 import errno
+import inspect
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
-from volo.errors import ConfigError, DataError, TrainingError, VoloError
+from volo.errors import (
+    ConfigError,
+    DataError,
+    TrainingError,
+    VoloError,
+    did_you_mean,
+)
 from volo.files import describe_write_error
 
 from .configs import walk
@@ -50,9 +59,39 @@ def _explain_option(cfg: Config, error: Exception) -> VoloError | None:
     if not match or not isinstance(error, TypeError):
         return None
     name, key = match.groups()
+    built = _built_class(name, error)
+    inits = [vars(base).get('__init__') for base in (built.__mro__ if built else ())]
+    options = {
+        option
+        for init in inits
+        if inspect.isfunction(init)
+        for option in inspect.signature(init).parameters
+    }
+    name = built.__name__ if built else name
     places = [p for p, node in walk(cfg) if node.get('type') == name and key in node]
     place = places[0] if places else name
-    return ConfigError(f'{cfg.filename}: {place}: {name} has no option {key!r}')
+    return ConfigError(
+        f'{cfg.filename}: {place}: {name} has no option {key!r}.'
+        f'{did_you_mean(key, options - {"self", "args", "kwargs"})}'
+    )
+
+
+def _built_class(name: str, error: BaseException | None) -> type | None:
+    """Return the class that was built when ``__init__`` of a class refused an option.
+
+    Args:
+        name: The class, or a base of it.
+        error: What was raised.
+    """
+    if name == DataLoader.__name__:
+        return DataLoader
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            built = frame.f_locals.get('obj_cls')  # in mmengine's build_from_cfg
+            if isinstance(built, type) and name in [b.__name__ for b in built.__mro__]:
+                return built
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _explain_type(cfg: Config, error: Exception) -> VoloError | None:

@@ -37,7 +37,7 @@ class TokenLabelClassifier(ImageClassifier):
 
     Args:
         backbone: ``VOLO``, or its config.
-        head: ``VOLOHead``, or its config.
+        head: ``VOLOHead``, or its config. None: the model only extracts features.
         mix_token_alpha: MixToken keeps a share lam ~ Beta(alpha, alpha) of each
             sample; 0 turns it off.
         label_smooth_val: Label smoothing, also of the targets from label maps.
@@ -54,19 +54,21 @@ class TokenLabelClassifier(ImageClassifier):
     def __init__(
         self,
         backbone: dict | VOLO,
-        head: dict | VOLOHead,
+        head: dict | VOLOHead | None,
         mix_token_alpha: float = 1.0,
         label_smooth_val: float = 0.1,
         ground_truth: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, head=head, **kwargs)
-        if not isinstance(self.backbone, VOLO) or not isinstance(self.head, VOLOHead):
+        if not isinstance(self.backbone, VOLO) or not isinstance(
+            self.head, VOLOHead | None
+        ):
             raise ConfigError(
                 'TokenLabelClassifier takes the backbone VOLO and the head VOLOHead, '
                 f'got {type(self.backbone).__name__} and {type(self.head).__name__}'
             )
-        if not self.with_neck and self.head.arch != self.backbone.arch:
+        if self.head and not self.with_neck and self.head.arch != self.backbone.arch:
             raise ConfigError(
                 f'the backbone has arch {self.backbone.arch}, the head '
                 f'{self.head.arch}: remove arch from the head'
@@ -86,8 +88,11 @@ class TokenLabelClassifier(ImageClassifier):
         """Compute ``loss_cls`` and ``loss_token`` of images (B, 3, H, W).
 
         Raises:
+            ConfigError: There is no head.
             DataError: Label maps differ in shape, or name classes beyond the head's.
         """
+        if self.head is None:
+            raise ConfigError('head is None: the model extracts features, not trains')
         height, width = inputs.shape[-2:]
         grid = (-(-height // PATCH_SIZE), -(-width // PATCH_SIZE))
         cls_targets, token_targets = self.make_targets(data_samples, inputs, grid)
