@@ -6,13 +6,12 @@ python -m demo [--work-dir DIR] [--epochs N --iterations N --no-check]
 import argparse
 from pathlib import Path
 
-from volo.engine.cli import run_cli
+from volo_cli import run_tool
 
 from .options import ANNOTATOR_EPOCHS, CLASSIFIER_EPOCHS, DemoOptions
-from .pipeline import run_demo
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     default = DemoOptions()
     parser = argparse.ArgumentParser(
         prog='python -m demo',
@@ -64,8 +63,14 @@ def main() -> None:
         action='store_false',
         help='succeed even if the results are worse than required: for short runs',
     )
-    run_demo(DemoOptions(**vars(parser.parse_args())))
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    from .pipeline import run_demo
+
+    run_demo(DemoOptions(**vars(args)))
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    run_tool(make_parser(), main)

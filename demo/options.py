@@ -3,8 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-from volo.errors import ConfigError
-
 DEFAULT_DATA_ROOT = Path('data/shapes')
 # The classifier starts from the weights of the annotator.
 ANNOTATOR_EPOCHS = 10
@@ -38,4 +36,8 @@ class DemoOptions:
         for name in ('images_per_class', 'epochs', 'iterations'):
             value = getattr(self, name)
             if value is not None and value < 1:
+                from volo.errors import (
+                    ConfigError,
+                )  # seconds, which --help need not take
+
                 raise ConfigError(f'{name} must be at least 1, got {value}')
