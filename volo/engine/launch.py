@@ -62,6 +62,7 @@ def train(
             resume=resume,
             hyperparams_from=hyperparams_from,
         )
+        add_hook(cfg, type='ClassesHook')
         if cfg.get('runner_type') == 'FlexibleRunner':
             add_hook(cfg, type='CountersAfterValidationHook')
         build_runner(cfg, launcher).train()
@@ -83,6 +84,7 @@ def test(
     cfg = copy.deepcopy(cfg)
     _refuse_skipping(cfg)
     add_hook(cfg, type='CheckLoadedWeightsHook')
+    add_hook(cfg, type='ClassesHook')
     # A strategy is for training; its checkpoints are whole.
     cfg.pop('strategy', None)
     cfg.pop('runner_type', None)
