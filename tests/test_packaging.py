@@ -165,6 +165,31 @@ def test_sdist_carries_the_repository_but_no_litter(distributions):
     assert not [n for n in names if any(fnmatch(n, pattern) for pattern in litter)]
 
 
+def test_the_command_of_the_wheel_runs_its_own_tools(distributions, tmp_path):
+    with zipfile.ZipFile(distributions[1]) as wheel:
+        wheel.extractall(tmp_path / 'unpacked')
+    (entry,) = (tmp_path / 'unpacked').glob('*.dist-info/entry_points.txt')
+    assert 'volo = volo_cli:main' in entry.read_text()
+
+    def volo(*arguments):
+        return subprocess.run(
+            [sys.executable, '-c', 'import volo_cli; volo_cli.main()', *arguments],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(tmp_path / 'unpacked')},
+            capture_output=True,
+            text=True,
+        )
+
+    shown = volo('--help').stdout
+    assert '\n  train ' in shown and '\n  demo ' not in shown
+    done = volo('check', 'volo_tiny_upernet_camvid', '--workers', '0')
+    assert done.returncode == 1, done.stderr
+    assert 'data/camvid' in done.stdout
+    done = volo('train', 'volo_tiny_upernet_camvit')
+    hint = 'Did you mean volo_tiny_upernet_camvid?'
+    assert done.returncode == 2 and done.stderr.endswith(f'{hint}\n')
+
+
 def test_every_config_in_the_wheel_builds_its_model(distributions, tmp_path):
     unpacked = tmp_path / 'unpacked'
     with zipfile.ZipFile(distributions[1]) as wheel:
