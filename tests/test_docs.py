@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.forked import ROOT
+from volo_cli import COMMANDS
 
 PAGES = [
     ROOT / 'README.md',
@@ -25,6 +26,9 @@ COMMAND = re.compile(
     r'(?:\b(?<!tests/)tools/(?:(?:dist|slurm)_(?=t))?(\w+)\.(?:py|sh)|-m (benchmarks))'
     r'((?:\\\n|[^`\n#])*)'
 )
+
+#: The same as a command of `volo`.
+VOLO = re.compile(rf'\bvolo ({"|".join(COMMANDS)}) ((?:\\\n|[^`\n#])*)')
 
 each_page = pytest.mark.parametrize(
     'path', PAGES, ids=lambda p: str(p.relative_to(ROOT))
@@ -74,6 +78,10 @@ def test_options_exist(path):
     for tool, module, arguments in COMMAND.findall(path.read_text()):
         used = set(re.findall(r'(?<!\S)\[?(--[a-z-]+)', arguments))
         assert used <= options(tool or module), (tool or module, arguments)
+    for command, arguments in VOLO.findall(path.read_text()):
+        used = set(re.findall(r'(?<!\S)\[?(--[a-z-]+)', arguments))
+        tool = COMMANDS[command].removesuffix('.py')
+        assert used <= options(tool), (command, arguments)
 
 
 def test_options_are_found():
@@ -83,6 +91,7 @@ def test_options_are_found():
         for tool, module, arguments in COMMAND.findall(text)
     ]
     assert {'--amp', '--resume'} <= options('train')
+    assert VOLO.findall('`volo train NAME --amp`') == [('train', 'NAME --amp')]
 
 
 @each_page
