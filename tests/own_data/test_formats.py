@@ -59,10 +59,11 @@ def test_class_folders_without_and_with_splits(tmp_path):
     assert '1 images are in no class folder' in split.notes[0]
 
 
-def test_class_folders_named_mask_are_not_masks(tmp_path):
-    for name in ('with_mask/1.jpg', 'with_mask/2.jpg', 'without_mask/7.jpg'):
+@pytest.mark.parametrize('other', ['without_mask', 'bare'])
+def test_class_folders_named_mask_are_not_masks(tmp_path, other):
+    for name in ('with_mask/1.jpg', 'with_mask/2.jpg', f'{other}/1.jpg'):
         save(tmp_path / name)
-    assert find_dataset(tmp_path).classes == ('with_mask', 'without_mask')
+    assert set(find_dataset(tmp_path).classes) == {'with_mask', other}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,16 @@ def test_coco(tmp_path, segmentation):
     assert masks['images/a.jpg'].tolist() == EXPECTED.tolist()
     assert not masks['images/b.jpg'].any()
     assert '1 images are missing: gone.jpg' in found.notes[0]
+
+
+def test_coco_annotations_of_an_unknown_category_are_named(tmp_path):
+    save(tmp_path / 'a.jpg')
+    outline = [[c for point in SQUARE for c in point]]
+    write_coco(tmp_path, dict(segmentation=outline))
+    path = tmp_path / 'instances.json'
+    path.write_text(path.read_text().replace('"category_id": 4', '"category_id": 5'))
+    with pytest.raises(DataError, match='instances.json: annotations of category 5'):
+        find_dataset(tmp_path)
 
 
 def test_coco_run_lengths_as_text():

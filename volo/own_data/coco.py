@@ -27,7 +27,7 @@ def find_coco(folder: Path, images: Sequence[str]) -> Found | None:
         images: Paths of its images, relative to it.
 
     Raises:
-        DataError: The files have boxes only, or name images that do not exist.
+        DataError: The files have boxes only, or an unknown category.
     """
     paths = list_files(folder, ['.json'])
     contents = {p: content for p in paths if (content := _read(folder / p))}
@@ -48,6 +48,13 @@ def find_coco(folder: Path, images: Sequence[str]) -> Found | None:
             f'{folder}: {some(contents, 2)} has boxes but no segmentation. VOLO '
             'segments or classifies: add polygons, or sort the images into folders'
         )
+    for path, content in contents.items():
+        unknown = {a['category_id'] for a in content['annotations']} - labels.keys()
+        if unknown:
+            raise DataError(
+                f'{folder / path}: annotations of category {some(sorted(unknown))}, '
+                'which is not among the categories. Add it'
+            )
     lookup = _Lookup(images)
     missing = []
     for path, content in contents.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from volo.machine import usable_cpus
+from volo.models import ARCHS
 from volo.paths import package_data_root
 
 from .found import Found
@@ -264,8 +265,6 @@ def _head_channels(arch: str) -> tuple[str, str]:
     """Return ``in_channels`` of both heads as arguments, where the base has others."""
     if arch in ('tiny', 'd1'):
         return '', ''
-    from volo.models import ARCHS
-
     fine, coarse = ARCHS[arch].embed_dims
     return f', in_channels={[fine, *[coarse] * 3]}', f', in_channels={coarse}'
 

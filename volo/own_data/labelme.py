@@ -78,10 +78,10 @@ def draw_shapes(image: Path, content: Mapping, labels: Mapping[str, int]) -> np.
         points = [(x, y) for x, y in shape['points']]
         kind = shape.get('shape_type') or 'polygon'
         if kind == 'rectangle':
-            (x1, y1), (x2, y2) = points
-            draw.rectangle([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)], label)
+            xs, ys = zip(*points, strict=True)
+            draw.rectangle([min(xs), min(ys), max(xs), max(ys)], label)
         elif kind == 'circle':
-            (x, y), (x2, y2) = points
+            (x, y), (x2, y2) = points[:2]
             radius = ((x - x2) ** 2 + (y - y2) ** 2) ** 0.5
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], label)
         elif kind == 'mask':

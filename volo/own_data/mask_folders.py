@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -52,7 +53,7 @@ def find_masks(
     """
     if masks_dir is None:
         masks = [path for path in images if _is_mask(path)]
-        images = [path for path in images if path not in set(masks)]
+        images = [path for path in images if not _is_mask(path)]
     else:
         inside = Path(masks_dir).resolve()
         outside = [i for i in images if inside not in (folder / i).resolve().parents]
@@ -60,7 +61,9 @@ def find_masks(
         masks = [
             _relative(Path(masks_dir) / name, folder) for name in list_images(masks_dir)
         ]
-    paired, lonely = pair(images, masks)
+    # Photographs in folders of classes, such as with_mask/1.jpg and without/1.jpg.
+    lossy = all(path.lower().endswith(('.jpg', '.jpeg')) for path in masks)
+    paired, lonely = pair(images, masks, by_name=masks_dir is not None or not lossy)
     if masks_dir is None and len(paired) * 2 < max(len(masks), 1):
         return None
     if not paired:
@@ -129,23 +132,29 @@ def describe(
 
 
 def pair(
-    images: Sequence[str], masks: Sequence[str]
+    images: Sequence[str], masks: Sequence[str], by_name: bool = True
 ) -> tuple[list[tuple[str, str]], int]:
     """Pair images and masks by their paths, or by names that are unique.
+
+    Args:
+        images: Paths.
+        masks: Paths.
+        by_name: Also pair files whose folders differ.
 
     Returns:
         The pairs in the order of the images, and the number of masks that are left.
     """
     paired: dict[str, str] = {}
     free = list(masks)
-    for key in (_path_key, _name_key):
+    for key in (_path_key, _name_key) if by_name else (_path_key,):
         by_key: dict[tuple[str, ...], list[str]] = {}
         for mask in free:
             by_key.setdefault(key(mask), []).append(mask)
         waiting = [image for image in images if image not in paired]
         keys = [key(image) for image in waiting]
+        times = Counter(keys)
         for image, name in zip(waiting, keys, strict=True):
-            if len(by_key.get(name, ())) == 1 and keys.count(name) == 1:
+            if len(by_key.get(name, ())) == 1 and times[name] == 1:
                 paired[image] = by_key[name][0]
         taken = set(paired.values())
         free = [mask for mask in free if mask not in taken]

@@ -5,7 +5,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from volo.checkpoints import read_weights
 from volo.errors import CheckpointError, ConfigError
 from volo.machine import usable_cpus
 from volo.models import ARCHS
@@ -39,8 +41,6 @@ class Machine:
     @classmethod
     def here(cls) -> 'Machine':
         """Return this machine."""
-        import torch
-
         if not torch.cuda.is_available():
             return cls()
         return cls(torch.cuda.get_device_properties(0).total_memory / 2**30)
@@ -86,8 +86,6 @@ def choose_arch(arch: str | None, weights: str, machine: Machine) -> str:
     if arch is not None and arch not in ARCHS:
         raise ConfigError(f'--arch {arch}: choose one of {", ".join(ARCHS)}')
     if weights:
-        from volo.checkpoints import read_weights
-
         theirs = infer_arch(read_weights(weights))
         if theirs == 'unknown':
             raise CheckpointError(f'--weights {weights}: not the weights of a VOLO')
