@@ -7,8 +7,10 @@ import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
+from PIL import Image
 from torch import nn
 
+from volo.datasets import ImageNetFolder
 from volo.engine import ClassesHook
 from volo.errors import ConfigError
 
@@ -102,3 +104,19 @@ def test_another_number_of_classes_is_refused(moment, number):
 def test_datasets_without_names_pass():
     runner = make_runner(classes=None, num_classes=5)
     ClassesHook().before_train(runner)
+
+
+def test_a_subset_of_imagenet_is_not_scored_with_the_labels_of_its_folders(tmp_path):
+    for name in ('n01440764', 'n02099712'):
+        (tmp_path / 'val' / name).mkdir(parents=True)
+        Image.new('RGB', (8, 8)).save(tmp_path / 'val' / name / 'a.JPEG')
+    (tmp_path / 'labels.txt').write_text('n02099712/a.JPEG 207\n')
+    runner = make_runner(num_classes=1000)
+    options = dict(data_root=str(tmp_path), data_prefix='val')
+    loader = SimpleNamespace(dataset=ImageNetFolder(split='', **options), batch_size=2)
+    runner.test_dataloader = loader
+    with pytest.raises(ConfigError, match='1000, but the test dataset has 2 classes'):
+        ClassesHook().before_test(runner)
+    loader.dataset = ImageNetFolder(split='', ann_file='labels.txt', **options)
+    ClassesHook().before_test(runner)
+    assert loader.dataset[0]['gt_label'] == 207
