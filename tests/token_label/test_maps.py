@@ -1,6 +1,7 @@
 import os
 import pathlib
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -86,6 +87,21 @@ def test_broken_file(tmp_path, kind):
         read_label_map(path)
 
 
+def test_a_file_that_inflates_is_refused(tmp_path):
+    write_label_map(tmp_path / 'x.pt', label_map())
+    with (
+        zipfile.ZipFile(tmp_path / 'x.pt') as whole,
+        zipfile.ZipFile(tmp_path / 'y.pt', 'w', zipfile.ZIP_DEFLATED) as inflating,
+    ):
+        for name in whole.namelist():
+            data = whole.read(name)
+            if name.endswith('data.pkl'):
+                data += bytes(10_000_000)
+            inflating.writestr(name, data)
+    with pytest.raises(DataError, match='y.pt: broken label map .*10.0 MB'):
+        read_label_map(tmp_path / 'y.pt')
+
+
 @pytest.mark.parametrize(
     'shape', [(5, 18, 18), (3, 5, 18, 18), (2, 18, 18), (2, 0, 18, 18), (2,), ()]
 )
@@ -112,7 +128,7 @@ def test_wrong_dtype(tmp_path, dtype):
     'make, message',
     [
         (lambda t: t.to_sparse(), 'dense tensor'),
-        (lambda t: torch.nested.nested_tensor([t[0], t[1]]), 'dense tensor'),
+        (lambda t: torch.nested.nested_tensor([t[0], t[1]]), 'nested_tensor'),
         (lambda t: t.to('meta'), 'dense tensor'),
         (
             lambda t: t[:, :1, :1, :1].clone().expand(2, 5, 18, 18),

@@ -159,8 +159,8 @@ class VOLO(BaseModule):
         Returns:
             Tokens of stride 8, shape (B, H / 8, W / 8, C) of the padded images.
         """
-        # Zeros would be an edge that no training image has: with edges repeated, mIoU is
-        # 1 point higher at 361x481, see docs/segmentation.md.
+        # Zeros would be an edge that no training image has. With edges repeated, mIoU
+        # is 1 point higher at 361x481, see docs/segmentation.md.
         # Sizes of traced images: ONNX rounds quotients of negative numbers up.
         bottom, right = (
             (side + PATCH_SIZE - 1) // PATCH_SIZE * PATCH_SIZE - side

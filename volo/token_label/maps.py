@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from volo.checkpoints.archives import prepare
 from volo.datasets.checks import special_file
 from volo.errors import DataError, MissingLabelMapError
 from volo.files import describe_write_error, write_atomically
@@ -68,7 +69,9 @@ def read_label_map(path: str | Path) -> LabelMap:
     if special:
         raise DataError(f'{path}: not a label map: {special}. Put a file there')
     try:
-        tensor = torch.load(path, map_location='cpu', weights_only=True)
+        with open(path, 'rb') as file:
+            checked, _ = prepare(file)
+            tensor = torch.load(checked, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise MissingLabelMapError(
             f'{path}: no such label map. Make it with tools/generate_token_labels.py'
