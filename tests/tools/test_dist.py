@@ -29,7 +29,10 @@ def test_two_ranks_train_and_evaluate_to_the_end(toy, tmp_path, port, task):
     )
     assert done.returncode == 0, done.stderr
     output = done.stdout + done.stderr
-    assert 'Distributed training: True' in output and 'GPU number: 2' in output
+    assert '\n  device    2 x CPU, ' in output
+    (log,) = tmp_path.glob('*/*.log')
+    logged = log.read_text()
+    assert 'Distributed training: True' in logged and 'GPU number: 2' in logged
     assert dict(classify='accuracy/top1', segment='mIoU')[task] in output
     assert (tmp_path / LAST[task]).is_file()
     done = run_tool(
