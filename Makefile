@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml setup.py $(CONSTRAINTS)
 	@echo "[1/3] virtual environment in $(VENV), $$($(PYTHON) --version)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@echo "[2/3] pinned dependencies: quiet for 2 to 4 minutes, 5 GB on disk"
-	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev,docs,tensorboard]'
+	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev,docs,onnx,openvino,tensorboard]'
 # onedl-mmcv requires opencv-python, which needs libGL: slim images and many servers
 # lack it. Both builds write the same files, hence --force-reinstall.
 	@echo "[3/3] opencv-python-headless instead of opencv-python"
