@@ -41,9 +41,15 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     EXIT_STATUS = 75
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean X?' for the known name closest to ``name``, or ''."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ' Did you mean X?' for the known name closest to ``name``, or ''.
+
+    Args:
+        name: What the user wrote.
+        known: What exists.
+        cutoff: How similar the two must be, from 0 to 1.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f' Did you mean {near[0]}?' if near else ''
 
 

@@ -1,7 +1,6 @@
 """Read a config file and apply what the command line overrides."""
 
 import contextlib
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -119,11 +118,10 @@ def _refuse_typing_error(cfg: Config, key: str, options: Iterable[str]) -> None:
         if name not in node:
             place = '.'.join(names[: i + 1])
             builds = 'type' in node if place == key else f'{place}.type' in options
-            near = difflib.get_close_matches(name, node, n=1, cutoff=0.8)
-            if near and not builds:
+            hint = did_you_mean(name, node, cutoff=0.8)
+            if hint and not builds:
                 raise ConfigError(
-                    f'--cfg-options {key}: the config has no key {place}. Did you mean '
-                    f'{".".join([*names[:i], near[0]])}?'
+                    f'--cfg-options {key}: the config has no key {place}.{hint}'
                 )
             return
         node = node[name]
