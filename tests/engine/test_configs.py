@@ -63,9 +63,18 @@ def test_a_mistyped_option_is_refused(config, options, message):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'default_hooks.chekpoint.interval': 2}, 'no key default_hooks.chekpoint. Did you mean checkpoint?'),
-        ({'optim_wrapper.optimzer.lr': 2}, 'optim_wrapper.optimzer. Did you mean optimizer?'),
-        ({'train_dataloader.batch_sise': 2}, 'train_dataloader.batch_sise. Did you mean batch_size?'),
+        (
+            {'default_hooks.chekpoint.interval': 2},
+            'no key default_hooks.chekpoint. Did you mean checkpoint?',
+        ),
+        (
+            {'optim_wrapper.optimzer.lr': 2},
+            'optim_wrapper.optimzer. Did you mean optimizer?',
+        ),
+        (
+            {'train_dataloader.batch_sise': 2},
+            'train_dataloader.batch_sise. Did you mean batch_size?',
+        ),
         ({'train_cfg.max_iter': 2}, None),  # its loop complains
         ({'model.backbone.init_cfg.checkpoint': 'a', 'model.backbone.x': 1}, None),
         ({'default_hooks.loggers.type': 'A', 'default_hooks.loggers.b': 1}, None),
