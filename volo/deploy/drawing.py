@@ -14,7 +14,7 @@ from volo.errors import DataError
 from volo.files import describe_write_error, write_atomically
 from volo.visualization.report_images import class_colors, image_reader
 
-from .standalone import draw_classification, draw_segmentation
+from .overlays import draw_classification, draw_segmentation
 
 #: Classes to write beside an image, for classification.
 TOP_K = 5

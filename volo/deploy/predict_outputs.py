@@ -13,7 +13,7 @@ from volo.files import describe_write_error, write_atomically
 
 from .predictions import Classification, Predictor, Segmentation
 from .sources import Item
-from .standalone import draw_classification, draw_segmentation
+from .overlays import draw_classification, draw_segmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Outputs:
         prediction: Classification | Segmentation,
         steady: bool = False,
     ) -> Image.Image:
-        """Return the overlay of an RGB image (H, W, 3), see the ``standalone`` module.
+        """Return the overlay of an RGB image (H, W, 3).
 
         Args:
             image: RGB, uint8 (H, W, 3).
