@@ -51,7 +51,7 @@ def _python() -> str:
     return 'python' if os.path.isabs(path) else path
 
 
-def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
+def run_tool(tool: Path, arguments: list[str], log: Path, label: str = '') -> None:
     """Run a tool in its own process, as a user would.
 
     The command is printed, so a reader can repeat it. Progress and errors are shown,
@@ -61,13 +61,14 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
         tool: Python file of the tool.
         arguments: Its command line.
         log: File for the whole output.
+        label: Start of every line that is shown, for tools that run beside others.
 
     Raises:
         CommandError: The tool failed. The message ends with the last lines of its
             output.
     """
     typed = shlex.join([_python(), relative(tool), *arguments])
-    print(f'$ {typed}', flush=True)
+    print(f'{label}$ {typed}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     last_lines: collections.deque[str] = collections.deque(maxlen=15)
     with (
@@ -88,7 +89,8 @@ def run_tool(tool: Path, arguments: list[str], log: Path) -> None:
             last_lines.append(line)
             match = _PROGRESS.search(line)
             if match:
-                print('  ' + _BASE_LR.sub('', match[1] or match[2]), flush=True)
+                shown = _BASE_LR.sub('', match[1] or match[2])
+                print(f'  {label}{shown}', flush=True)
     if process.returncode:
         raise CommandError(
             f'this command failed with status {process.returncode}: {typed}\n'

@@ -3,6 +3,7 @@
 import os
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from volo.engine.resuming import move_aside
@@ -31,7 +32,7 @@ STAGES = 7
 
 
 class Demo:
-    """Run the stages one after the other.
+    """Run the stages.
 
     All results go below ``options.work_dir``; the dataset goes to
     ``options.data_root``.
@@ -65,10 +66,14 @@ class Demo:
         """
         self._print_introduction()
         self._draw_data()
-        self._train_annotator()
-        self._annotate()
-        self._pretrain()
-        self._segment()
+        # The segmentor from scratch needs no other stage: a second core trains it.
+        with ThreadPoolExecutor(1) as beside:
+            scratch = beside.submit(self._segment, 'from scratch', [], 'scratch: ')
+            self._train_annotator()
+            self._annotate()
+            self._pretrain()
+            self._segment_pretrained()
+            scratch.result()
         results = self._evaluate()
         self._draw_figures()
         self._print_results(results)
@@ -92,7 +97,10 @@ class Demo:
             print(f'  {split}: {count} images of {len(SHAPE_CLASSES)} classes')
 
     def _train_annotator(self) -> None:
-        self._header('train VOLO-tiny as a classifier, with plain labels')
+        self._header(
+            'train VOLO-tiny as a classifier, with plain labels; beside it, train '
+            'UPerNet for segmentation from scratch'
+        )
         epochs = self.options.epochs or ANNOTATOR_EPOCHS
         cfg_options = [*self._data_options(), f'train_cfg.max_epochs={epochs}']
         self._train(ANNOTATOR_CONFIG, self.annotator_dir, cfg_options)
@@ -132,24 +140,24 @@ class Demo:
         ]
         self._train(CLASSIFIER_CONFIG, self.classifier_dir, cfg_options)
 
-    def _segment(self) -> None:
-        self._header('train UPerNet for segmentation: pretrained, then from scratch')
+    def _segment_pretrained(self) -> None:
+        self._header('train UPerNet for segmentation, from the pretrained weights')
+        checkpoint = relative(last_checkpoint(self.classifier_dir))
+        init_options = [
+            'model.backbone.init_cfg.type=Pretrained',
+            f'model.backbone.init_cfg.checkpoint={checkpoint}',
+        ]
+        self._segment('pretrained', init_options)
+
+    def _segment(self, name: str, init_options: list[str], label: str = '') -> None:
         cfg_options = self._data_options()
         if self.options.iterations is not None:
             cfg_options += [
                 f'train_cfg.max_iters={self.options.iterations}',
                 f'train_cfg.val_interval={max(1, self.options.iterations // 5)}',
             ]
-        pretrained = relative(last_checkpoint(self.classifier_dir))
-        init_options = [
-            'model.backbone.init_cfg.type=Pretrained',
-            f'model.backbone.init_cfg.checkpoint={pretrained}',
-        ]
-        for (name, run_dir), extra in zip(
-            self.segmentor_dirs.items(), (init_options, []), strict=True
-        ):
-            print(f'  -- {name}')
-            self._train(SEGMENTOR_CONFIG, run_dir, cfg_options + extra)
+        run_dir = self.segmentor_dirs[name]
+        self._train(SEGMENTOR_CONFIG, run_dir, cfg_options + init_options, label)
 
     def _evaluate(self) -> DemoResults:
         self._header('evaluate the last checkpoints on the validation images')
@@ -194,8 +202,10 @@ class Demo:
             return []
         return [f'data_root={relative(self.options.data_root)}']
 
-    def _train(self, config: str, run_dir: Path, cfg_options: list[str]) -> None:
-        self._run('train', config, [], run_dir, cfg_options)
+    def _train(
+        self, config: str, run_dir: Path, cfg_options: list[str], label: str = ''
+    ) -> None:
+        self._run('train', config, [], run_dir, cfg_options, label)
 
     def _test(self, config: str, run_dir: Path, metric: str) -> float:
         out = run_dir / 'metrics.json'
@@ -210,6 +220,7 @@ class Demo:
         arguments: list[str],
         work_dir: Path,
         cfg_options: list[str],
+        label: str = '',
     ) -> None:
         arguments = [
             relative(config_path(config)),
@@ -219,7 +230,8 @@ class Demo:
         ]
         if cfg_options:
             arguments += ['--cfg-options', *cfg_options]
-        run_tool(self._tools / f'{tool}.py', arguments, work_dir / 'console.log')
+        log = work_dir / 'console.log'
+        run_tool(self._tools / f'{tool}.py', arguments, log, label)
 
     # --- Output ---
 
