@@ -80,10 +80,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--window',
         type=positive,
-        default=1024,
         metavar='PIXELS',
         help='side of these windows for other configs; they overlap by a third '
-        '(default: %(default)s)',
+        "(default: that of the training's crops)",
     )
     parser.add_argument(
         '--top-k',
@@ -160,23 +159,41 @@ def main(args: argparse.Namespace) -> None:
 
 def build_predictor(args: argparse.Namespace) -> tuple['Predictor', list[str]]:
     from volo.checkpoints.fetching import locate
+    from volo.deploy.predict_exported import build_exported_predictor, is_exported
     from volo.deploy.predict_model import build_torch_predictor
     from volo.engine.launch import join_processes, load_config
     from volo.errors import ConfigError
 
-    if len(args.inputs) < 3:
-        raise ConfigError('give CONFIG, CHECKPOINT and at least one SOURCE')
-    config, checkpoint, *sources = args.inputs
-    predictor: Predictor = build_torch_predictor(
-        load_config(config, args.cfg_options),
-        locate(checkpoint),
-        join_processes(args.launcher, args.device),
-        amp=args.amp,
-        tta=args.tta,
-        memory=args.memory * 1e9,
-        window=args.window,
-    )
-    return predictor, sources
+    model, *sources = args.inputs
+    exported = is_exported(model)
+    if len(sources) < (1 if exported else 2):
+        missing = 'at least one SOURCE' if exported else 'CHECKPOINT and SOURCE'
+        raise ConfigError(f'{missing} not given after {model}, see --help')
+    memory = args.memory * 1e9
+    if not exported:
+        checkpoint, *sources = sources
+        return build_torch_predictor(
+            load_config(model, args.cfg_options),
+            locate(checkpoint),
+            join_processes(args.launcher, args.device),
+            amp=args.amp,
+            tta=args.tta,
+            memory=memory,
+            window=args.window,
+        ), sources
+    options = {
+        '--amp': args.amp,
+        '--tta': args.tta,
+        '--cfg-options': args.cfg_options,
+        '--device': args.device not in (None, 'cpu'),
+    }
+    if given := [name for name, value in options.items() if value]:
+        raise ConfigError(
+            f'{", ".join(given)}: for CONFIG and CHECKPOINT, not for the exported '
+            f'{model}, which runs as it is, on the CPU'
+        )
+    join_processes(args.launcher, 'cpu')
+    return build_exported_predictor(model, memory, args.window), sources
 
 
 if __name__ == '__main__':

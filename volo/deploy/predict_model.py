@@ -30,7 +30,7 @@ def build_torch_predictor(
     amp: bool = False,
     tta: bool = False,
     memory: float = 2e9,
-    window: int = 1024,
+    window: int | None = None,
 ) -> TorchClassifier | TorchSegmentor:
     """Build the model of a config and load a checkpoint into it.
 

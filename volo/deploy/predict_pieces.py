@@ -18,6 +18,15 @@ _FEATURE_BYTES = 600
 _BAND_BYTES = 1 << 26
 
 
+#: Height and width of windows where nothing tells the crops of the training.
+DEFAULT_WINDOW = (512, 512)
+
+
+def overlap(side: int) -> int:
+    """Return the stride of windows that overlap by a third."""
+    return max(side * 2 // 3, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Pieces:
     """How the class scores of a segmentor become a mask, and in which pieces.
@@ -115,7 +124,7 @@ class Pieces:
                 self.align_corners,
                 self._rows_at_once(strip[1] - strip[0]),
             ):
-                if self.channels == 1:
+                if len(band.scores) == 1:
                     band = band._replace(scores=band.scores.sigmoid())
                 self._put(mask, band, strip[0], normalized=False)
         return mask.result()

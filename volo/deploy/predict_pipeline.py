@@ -40,10 +40,6 @@ class Pipeline:
         self._load = TRANSFORMS.build(first)
         self._rest = Compose(rest)
         self._tta = tta
-        loading = Loading()
-        if isinstance(self._load, LoadImageFromFile):
-            loading = Loading(self._load.color_type, self._load.imdecode_backend)
-        self._eight_bits = loading.eight_bits
 
     def load(self, path: Path) -> Sample:
         """Read and prepare a file.
@@ -54,18 +50,11 @@ class Pipeline:
         Raises:
             DataError: Why the file cannot be read as an image.
         """
-        finding = header_finding(str(path))
-        if finding and (finding.kind != 'image-depth' or self._eight_bits):
-            raise DataError(finding.value)
+        results = read_image(self._load, path)
         try:
-            return self._finish(self._load({'img_path': str(path)}))
-        except FileNotFoundError as error:
-            raise DataError('no such file') from error
-        # Given broken bytes, decoders raise whatever their parsers run into.
-        except Exception as error:
-            text = str(error).partition('\n')[0]
-            reason = 'not an image' if 'cannot identify' in text else text
-            raise DataError(reason or type(error).__name__) from error
+            return self._finish(results)
+        except Exception as error:  # an image that a transform cannot take
+            raise DataError(_first_line(error)) from error
 
     def prepare(self, image: np.ndarray) -> Sample:
         """Prepare an image in memory.
@@ -86,7 +75,41 @@ class Pipeline:
             packed = {key: [value] for key, value in packed.items()}
         inputs = list(zip(packed['inputs'], packed['data_samples'], strict=True))
         shapes = tuple(tuple(tensor.shape) for tensor, _ in inputs)
-        return Sample(_drawable(image), inputs, (image.shape[:2], shapes))
+        return Sample(drawable(image), inputs, (image.shape[:2], shapes))
+
+
+def read_image(transform: Any, path: Path) -> dict[str, Any]:
+    """Read a file with the transform that loads images.
+
+    Args:
+        transform: The first one of a pipeline.
+        path: The file.
+
+    Returns:
+        What the next transform takes.
+
+    Raises:
+        DataError: Why the file cannot be read as an image.
+    """
+    loading = Loading()
+    if isinstance(transform, LoadImageFromFile):
+        loading = Loading(transform.color_type, transform.imdecode_backend)
+    finding = header_finding(str(path))
+    if finding and (finding.kind != 'image-depth' or loading.eight_bits):
+        raise DataError(finding.value)
+    try:
+        return transform({'img_path': str(path)})
+    except FileNotFoundError as error:
+        raise DataError('no such file') from error
+    # Given broken bytes, decoders raise whatever their parsers run into.
+    except Exception as error:
+        text = _first_line(error)
+        reason = 'not an image' if 'cannot identify' in text else text
+        raise DataError(reason) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition('\n')[0] or type(error).__name__
 
 
 def test_dataset(cfg: Config) -> Mapping[str, Any]:
@@ -114,7 +137,7 @@ def _without_annotations(transforms: Sequence[Any]) -> list[Any]:
     return kept
 
 
-def _drawable(image: np.ndarray) -> np.ndarray:
+def drawable(image: np.ndarray) -> np.ndarray:
     """Return an image (H, W) or (H, W, C), BGR if it has colors, as RGB uint8."""
     image = image[..., None] if image.ndim == 2 else image
     if image.dtype != np.uint8:

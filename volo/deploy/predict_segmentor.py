@@ -8,7 +8,7 @@ from torch import Tensor
 
 from volo.errors import DataError
 
-from .predict_pieces import Pieces
+from .predict_pieces import DEFAULT_WINDOW, Pieces, overlap
 from .predict_torch import TorchPredictor
 from .predictions import Sample, Segmentation
 
@@ -19,7 +19,8 @@ class TorchSegmentor(TorchPredictor):
     An image runs as the config says, in one piece, where that takes at most
     ``memory``. A larger one takes little memory: its class scores are computed in rows
     of windows. Those are the config's where it has slide inference, so that the result
-    is the same, and of the side ``window`` otherwise.
+    is the same. Otherwise they are as large as the crops in training, or as ``window``
+    says, and overlap by a third.
 
     Args:
         args: As in :class:`TorchPredictor`.
@@ -29,17 +30,18 @@ class TorchSegmentor(TorchPredictor):
 
     task: Literal['segmentation'] = 'segmentation'
 
-    def __init__(self, *args: Any, memory: float, window: int) -> None:
+    def __init__(self, *args: Any, memory: float, window: int | None = None) -> None:
         super().__init__(*args)
         test_cfg = self.model.test_cfg or {}
         slides = test_cfg.get('mode') == 'slide'
-        stride = max(window * 2 // 3, 1)
+        crop = getattr(self.model.data_preprocessor, 'size', None) or DEFAULT_WINDOW
+        windows = (window, window) if window else tuple(crop)
         self._pieces = Pieces(
             len(self.classes),
             self.model.out_channels,
             slides,
-            tuple(test_cfg['crop_size']) if slides else (window, window),
-            tuple(test_cfg['stride']) if slides else (stride, stride),
+            tuple(test_cfg['crop_size']) if slides else windows,
+            tuple(test_cfg['stride'] if slides else map(overlap, windows)),
             memory,
             self.model.decode_head.threshold or 0.5,
             self.model.align_corners,
