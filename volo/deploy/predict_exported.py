@@ -167,7 +167,9 @@ class ExportedSegmentor(_ExportedPredictor):
 
     task: Literal['segmentation'] = 'segmentation'
 
-    def __init__(self, runtime: Runtime, memory: float, window: int | None) -> None:
+    def __init__(
+        self, runtime: Runtime, memory: float, window: int | None = None
+    ) -> None:
         super().__init__(runtime)
         about = runtime.metadata
         test_cfg = about['inference']

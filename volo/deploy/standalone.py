@@ -84,7 +84,7 @@ def slide(run: Run, image: np.ndarray, window: Any, stride: Any) -> np.ndarray:
     for top in tops:
         for left in lefts:
             place = slice(top, top + window[0]), slice(left, left + window[1])
-            logits = run(image[place][None])['logits'][0]
+            logits = run(image[place][None].copy())['logits'][0]
             if not total.ndim:
                 total = np.zeros((len(logits), *count.shape), np.float32)
             total[:, place[0], place[1]] += logits
