@@ -30,6 +30,8 @@ class Brightness:
             outputs=['classes', 'confidence', *outputs],
             resize=dict(steps=list(steps), unknown=[]),
             inference=test_cfg,
+            threshold=None,
+            upright=True,
             weights_sha256='abc',
             dtype='float32',
         )

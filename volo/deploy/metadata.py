@@ -54,12 +54,14 @@ def describe(
         std=graph.preprocessing.std.flatten().tolist(),
         mean_and_std_are='RGB' if graph.preprocessing.takes_rgb else 'BGR',
         pad_to_multiples_of=graph.preprocessing.divisor,
+        upright=loads_upright(cfg),
         resize=test_rule(cfg),
         inference={
             key: list(value) if isinstance(value, tuple) else value
             for key, value in test_cfg.items()
             if key in ('mode', 'crop_size', 'stride')
         },
+        threshold=getattr(head, 'threshold', None),
         weights_sha256=hash_weights(model.state_dict()),
         versions=_versions(),
     )
@@ -73,6 +75,13 @@ def test_rule(cfg: Config) -> dict[str, Any]:
     """
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     return read_rule((loader.get('dataset') or {}).get('pipeline') or ())
+
+
+def loads_upright(cfg: Config) -> bool:
+    """Return whether the test pipeline of a config rotates images as EXIF says."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    pipeline: Any = (loader.get('dataset') or {}).get('pipeline') or [{}]
+    return pipeline[0].get('color_type', 'color') == 'color'
 
 
 def hash_weights(weights: Mapping[str, torch.Tensor]) -> str:

@@ -91,9 +91,8 @@ class _ExportedPredictor:
         self.runtime = runtime
         self._steps = about['resize']['steps']
         self._size = about['input']['size']
-        turns = about.get('upright', True)
         self._load = LoadImageFromFile(
-            color_type='color' if turns else 'color_ignore_orientation',
+            color_type='color' if about['upright'] else 'color_ignore_orientation',
             imdecode_backend='pillow',
         )
 
@@ -183,7 +182,7 @@ class ExportedSegmentor(_ExportedPredictor):
             tuple(test_cfg['crop_size'] if self._slides else windows),
             tuple(test_cfg['stride'] if self._slides else map(overlap, windows)),
             memory,
-            about.get('threshold', 0.3),
+            about['threshold'],
         )
 
     def check(self, sample: Sample) -> None:

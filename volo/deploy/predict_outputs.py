@@ -11,9 +11,9 @@ from PIL import Image
 from volo.errors import DataError
 from volo.files import describe_write_error, write_atomically
 
+from .overlays import draw_classification, draw_segmentation
 from .predictions import Classification, Predictor, Segmentation
 from .sources import Item
-from .overlays import draw_classification, draw_segmentation
 
 
 @dataclasses.dataclass(frozen=True)

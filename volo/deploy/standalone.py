@@ -33,8 +33,7 @@ def open_model(path: Path) -> Run:
         return lambda x: dict(zip(names, session.run(None, {'images': x}), strict=True))
     import openvino
 
-    # Its own choice is bfloat16 on some CPUs.
-    options = {'INFERENCE_PRECISION_HINT': 'f32'}
+    options = {'INFERENCE_PRECISION_HINT': 'f32'}  # bfloat16 on some CPUs otherwise
     model = openvino.Core().compile_model(str(path), 'CPU', options)
     names = [output.get_any_name() for output in model.outputs]
     return lambda x: dict(zip(names, model([x]).to_tuple(), strict=True))
@@ -105,8 +104,8 @@ def segment(run: Run, image: np.ndarray, labels: dict[str, Any]) -> np.ndarray:
     images = [resize(Image.fromarray(layer), size, way, False) for layer in logits]
     layers = np.stack([np.asarray(image) for image in images])
     if len(layers) == 1:  # the logit of class 1
-        threshold = labels.get('threshold', 0.3)
-        return np.uint8(layers[0] > np.log(threshold / (1 - threshold)))
+        probability = 1 / (1 + np.exp(-layers[0]))
+        return (probability > labels['threshold']).astype(np.uint8)
     return layers.argmax(axis=0).astype(np.uint8)
 
 
@@ -170,7 +169,7 @@ def main() -> None:
         names = ' or '.join({RUNTIMES.get(f.suffix, 'volo predict') for f in files})
         sys.exit(f'error: not installed: {names}, which runs these files')
     run = open_model(usable[0])
-    failed, lines = 0, []
+    failed, lines, upright = 0, [], labels['upright']
     for source in args.sources:
         root = source if source.is_dir() else source.parent
         for path in sorted(source.rglob('*')) if source.is_dir() else [source]:
@@ -178,7 +177,8 @@ def main() -> None:
                 continue
             try:
                 with Image.open(path) as file:
-                    image = np.array(ImageOps.exif_transpose(file).convert('RGB'))
+                    file = ImageOps.exif_transpose(file) if upright else file
+                    image = np.array(file.convert('RGB'))
             except Exception as error:  # decoders raise whatever they run into
                 print(f'{path}: {error}', file=sys.stderr)
                 failed += 1
