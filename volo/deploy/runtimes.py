@@ -9,7 +9,7 @@ import numpy as np
 
 from volo.errors import CheckpointError, ConfigError
 
-from .formats import FORMATS, METADATA_KEY, require
+from .formats import FORMATS, METADATA_KEY, SMALLEST_SIDE, require
 
 
 class Runtime:
@@ -44,7 +44,26 @@ class Runtime:
 
         Returns:
             The outputs by name, see :data:`volo.deploy.graph.OUTPUTS`.
+
+        Raises:
+            ConfigError: The file takes images of another size.
         """
+        sides = images.shape[1:3]
+        size = self.metadata['input']['size']
+        if size and tuple(size) != sides or min(sides) < SMALLEST_SIDE:
+            takes = (
+                f'{size[0]}x{size[1]} pixels'
+                if size
+                else (f'{SMALLEST_SIDE} pixels and more on each side')
+            )
+            raise ConfigError(
+                f'{self.path} takes images of {takes}, not {sides[0]}x{sides[1]} '
+                '(height x width): resize them, or export with --dynamic'
+            )
+        return self.compute(np.ascontiguousarray(images))
+
+    def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the file."""
         raise NotImplementedError
 
 
@@ -67,8 +86,8 @@ class OnnxRuntime(Runtime):
         self._names = [output.name for output in self._session.get_outputs()]
         return self._session.get_modelmeta().custom_metadata_map[METADATA_KEY]
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict, see :meth:`Runtime.run`."""
+    def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the file."""
         outputs = self._session.run(None, {'images': images})
         return dict(zip(self._names, outputs, strict=True))
 
@@ -96,8 +115,8 @@ class OpenVINO(Runtime):
         self._names = [output.get_any_name() for output in self._model.outputs]
         return metadata
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict, see :meth:`Runtime.run`."""
+    def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the file."""
         outputs = self._model([images])
         return {name: np.array(outputs[name]) for name in self._names}
 
@@ -117,8 +136,8 @@ class ExportedProgram(Runtime):
             torch.set_num_threads(threads)
         return extra[f'{METADATA_KEY}.json']
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict, see :meth:`Runtime.run`."""
+    def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the file."""
         import torch
 
         with torch.no_grad():

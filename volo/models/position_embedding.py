@@ -56,7 +56,8 @@ def bicubic_matrix(old: int, new: int, device: torch.device) -> torch.Tensor:
     first = centers.floor()
     matrix = torch.zeros(1, device=device)
     for step in (-1, 0, 1, 2):
-        distance = (centers - first - step).abs()
+        # Not by abs, which OpenVINO 2026.4 computes wrongly of constants.
+        distance = centers - first - step if step < 1 else first + step - centers
         if step in (0, 1):
             weights = (1.25 * distance - 2.25) * distance**2 + 1
         else:
