@@ -15,6 +15,7 @@ from mmpretrain.models import ImageClassifier
 from volo.errors import ConfigError, VoloError, did_you_mean
 from volo.files import describe_write_error, write_atomically
 
+from . import standalone
 from .formats import FORMATS, Capture, Save, convert, find_format
 from .graph import build_graph
 from .loading import load_model
@@ -195,3 +196,7 @@ def _write_labels(path: Path, metadata: dict[str, Any]) -> None:
     shared = {key: value for key, value in metadata.items() if key not in own}
     content = json.dumps({**shared, 'files': files}, indent=2) + '\n'
     write_atomically(labels, content.encode())
+    # It runs the files without this package.
+    write_atomically(
+        path.with_name('predict.py'), Path(standalone.__file__).read_bytes()
+    )

@@ -37,7 +37,7 @@ def describe(
     head = model.head if graph.task == 'classification' else model.decode_head
     classes, palette = class_names(cfg, dataset_meta, head.num_classes)
     test_cfg = getattr(model, 'test_cfg', None) or {}
-    metadata = dict(
+    return dict(
         task=graph.task,
         config=Path(cfg.filename).name,
         classes=classes,
@@ -54,20 +54,19 @@ def describe(
         std=graph.preprocessing.std.flatten().tolist(),
         mean_and_std_are='RGB' if graph.preprocessing.takes_rgb else 'BGR',
         pad_to_multiples_of=graph.preprocessing.divisor,
+        upright=loads_upright(cfg),
         resize=test_rule(cfg),
         inference={
             key: list(value) if isinstance(value, tuple) else value
             for key, value in test_cfg.items()
             if key in ('mode', 'crop_size', 'stride')
         },
+        # Of the probability of the second class, where the network has one output.
+        threshold=getattr(head, 'threshold', None),
+        align_corners=bool(getattr(model, 'align_corners', False)),
         weights_sha256=hash_weights(model.state_dict()),
         versions=_versions(),
     )
-    if graph.task == 'segmentation':
-        metadata['align_corners'] = bool(model.align_corners)
-        # Of the probability of the second class, where the network has one output.
-        metadata['threshold'] = head.threshold if model.out_channels == 1 else None
-    return metadata
 
 
 def test_rule(cfg: Config) -> dict[str, Any]:
@@ -78,6 +77,13 @@ def test_rule(cfg: Config) -> dict[str, Any]:
     """
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     return read_rule((loader.get('dataset') or {}).get('pipeline') or ())
+
+
+def loads_upright(cfg: Config) -> bool:
+    """Return whether the test pipeline of a config rotates images as EXIF says."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    pipeline: Any = (loader.get('dataset') or {}).get('pipeline') or [{}]
+    return pipeline[0].get('color_type', 'color') == 'color'
 
 
 def hash_weights(weights: Mapping[str, torch.Tensor]) -> str:
