@@ -37,6 +37,13 @@ def share(text: str) -> float:
     return value
 
 
+def gigabytes(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise ValueError
+    return value
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__)
     parser.usage = '%(prog)s (CONFIG CHECKPOINT | EXPORTED) SOURCE... --out DIR'
@@ -70,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--memory',
-        type=float,
+        type=gigabytes,
         default=2,
         metavar='GB',
         help='what a batch may take, estimated. Segmentation: an image that takes more '
@@ -141,9 +148,8 @@ def main(args: argparse.Namespace) -> None:
         opacity=args.opacity,
         top_k=args.top_k,
     )
-    options = RunOptions(
-        args.batch_size, args.workers, args.memory * 1e9, args.max_frames
-    )
+    memory = args.memory * 1e9
+    options = RunOptions(args.batch_size, args.workers, memory, args.max_frames)
     try:
         predictor, sources = build_predictor(args)
         report = predict_sources(predictor, sources, outputs, options)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ from PIL import Image
 
 from volo.deploy import predict_video
 from volo.deploy.predict import predict_sources
-from volo.deploy.predict_outputs import OutputOptions
+from volo.deploy.predict_outputs import OutputError, OutputOptions
 from volo.deploy.predict_run import RunOptions
 from volo.deploy.predictions import (
     Classification,
@@ -301,11 +302,26 @@ def test_a_camera_runs_until_it_is_interrupted_and_again(out, monkeypatch):
     assert len((out / 'frames/camera3-3.jsonl').read_text().splitlines()) == 2
 
 
-def test_an_output_that_cannot_be_written_ends_the_run(images, out):
+@pytest.mark.parametrize('source', ['images', 'clip'])
+def test_an_output_that_cannot_be_written_ends_the_run(request, out, source):
     out.mkdir()
     (out / 'masks').touch()
-    with pytest.raises(DataError, match='masks.* cannot be written'):
-        predict(Bright(), images, out)
+    with pytest.raises(OutputError, match='masks.* cannot be written'):
+        predict(Bright(), request.getfixturevalue(source), out)
+
+
+def test_names_that_are_no_text_are_predicted_and_told(tmp_path, out, capsys):
+    folder = tmp_path / 'names'
+    folder.mkdir()
+    name = os.fsdecode(b'a\xff[b].png')
+    Image.new('RGB', (20, 20)).save(folder / name)
+    (folder / os.fsdecode(b'b\xff[c].png')).write_text('no image')
+    report = predict(Bright(), folder, out)
+    assert report.images == 1 and (out / 'masks' / name).exists()
+    print(report)
+    printed = capsys.readouterr()
+    assert 'b?[c].png: not an image' in printed.err
+    assert printed.out.endswith('could not be read: b?[c].png\n')
 
 
 def test_two_runs_do_not_share_a_folder(images, out):

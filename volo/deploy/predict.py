@@ -16,12 +16,12 @@ from mmengine.dist import (
 )
 
 from volo.engine.folder_lock import FolderLock
-from volo.errors import ConfigError, DataError, some
+from volo.errors import ConfigError, some
 from volo.files import describe_write_error, write_atomically
 
-from .predict_outputs import OutputOptions, Outputs
+from .predict_outputs import OutputError, OutputOptions, Outputs
 from .predict_records import check_settings, merge_parts
-from .predict_run import Run, RunOptions
+from .predict_run import Run, RunOptions, printable
 from .predictions import Predictor
 from .sources import Item, find_items, name_outputs
 
@@ -59,7 +59,7 @@ class Report:
         if self.failures:
             names = some(os.path.basename(path) for path, _ in self.failures)
             text += f'. {len(self.failures)} could not be read: {names}'
-        return text
+        return printable(text)
 
 
 def predict_sources(
@@ -84,7 +84,8 @@ def predict_sources(
 
     Raises:
         ConfigError: The folder is in use, or has predictions of another model.
-        DataError: A source does not exist or is empty, or an output cannot be written.
+        DataError: A source does not exist or is empty.
+        OutputError: An output cannot be written.
     """
     rank, world_size = get_dist_info()
     writer = Outputs(predictor, outputs)
@@ -153,7 +154,7 @@ def _readable_write_errors(outputs: OutputOptions) -> Iterator[None]:
         yield
     except OSError as error:
         path = error.filename or outputs.folder
-        raise DataError(describe_write_error(path, error)) from error
+        raise OutputError(describe_write_error(path, error)) from error
 
 
 def _write_failures(

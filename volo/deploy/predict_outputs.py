@@ -16,6 +16,10 @@ from .predictions import Classification, Predictor, Segmentation
 from .sources import Item
 
 
+class OutputError(DataError):
+    """An output cannot be written."""
+
+
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
     """What is written.
@@ -59,7 +63,7 @@ class Outputs:
         """Write the files of an image and return its JSON line.
 
         Raises:
-            DataError: A file cannot be written.
+            OutputError: A file cannot be written.
         """
         record: dict[str, Any] = {
             'source': item.source,
@@ -85,7 +89,7 @@ class Outputs:
             prediction: A segmentation.
 
         Raises:
-            DataError: The file cannot be written.
+            OutputError: The file cannot be written.
         """
         assert isinstance(prediction, Segmentation)
         mask = Image.fromarray(prediction.mask)
@@ -131,4 +135,4 @@ class Outputs:
         try:
             write_atomically(path, content.getvalue(), durable=False)
         except OSError as error:
-            raise DataError(describe_write_error(path, error)) from error
+            raise OutputError(describe_write_error(path, error)) from error

@@ -26,7 +26,7 @@ from rich.text import Text
 from volo.errors import DataError
 from volo.files import describe_write_error
 
-from .predict_outputs import Outputs
+from .predict_outputs import OutputError, Outputs
 from .predict_records import Part
 from .predict_video import predict_video
 from .predictions import Predictor, Sample
@@ -75,7 +75,7 @@ class Run:
         self._part = Part(outputs.options.folder, self._rank)
         self._console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn('{task.description}'),
+            TextColumn('{task.description}', markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _SpeedColumn(),
@@ -88,7 +88,7 @@ class Run:
         """Predict all items.
 
         Raises:
-            DataError: An output cannot be written.
+            OutputError: An output cannot be written.
         """
         images = [item for item in items if item.kind == 'image']
         try:
@@ -194,6 +194,8 @@ class Run:
                 self._options.memory,
                 advance,
             )
+        except OutputError:
+            raise
         except DataError as error:
             self._progress.remove_task(task)
             self._fail(item, error)
@@ -207,13 +209,17 @@ class Run:
             self._part.add(record)
         except OSError as error:
             folder = self._outputs.options.folder
-            raise DataError(describe_write_error(folder, error)) from error
+            raise OutputError(describe_write_error(folder, error)) from error
 
     def _fail(self, item: Item, error: DataError) -> None:
         self.failures.append((item.source, str(error)))
-        # Names of files may hold bytes that are no text.
-        text = f'{item.source}: {error}'.encode(errors='replace').decode()
+        text = printable(f'{item.source}: {error}')
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Replace what cannot be printed: names of files may not be text."""
+    return text.encode(errors='replace').decode()
 
 
 class _SpeedColumn(ProgressColumn):

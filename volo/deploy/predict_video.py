@@ -16,7 +16,7 @@ from PIL import Image
 from volo.errors import ConfigError, DataError
 from volo.files import atomic_path, describe_write_error
 
-from .predict_outputs import Outputs
+from .predict_outputs import OutputError, Outputs
 from .predictions import Classification, Predictor, Sample, Segmentation
 from .sources import Item
 
@@ -90,7 +90,8 @@ def predict_video(
         The JSON line of the video. Where it breaks off early, ``error`` says so.
 
     Raises:
-        DataError: The video cannot be decoded, or an output cannot be written.
+        DataError: The video cannot be decoded.
+        OutputError: An output cannot be written.
     """
     video = Video(item)
     folder = outputs.options.folder
@@ -133,7 +134,7 @@ def predict_video(
                 raise DataError('no frame can be decoded')
     except OSError as error:
         path = error.filename or folder
-        raise DataError(describe_write_error(path, error)) from error
+        raise OutputError(describe_write_error(path, error)) from error
     record['frames'] = count
     if most is None and video.promised and count < 0.95 * video.promised - 2:
         record['error'] = f'decoding stopped after {count} of {video.promised} frames'
