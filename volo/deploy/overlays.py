@@ -20,10 +20,19 @@ def draw_segmentation(
     opacity: float = 0.5,
     steady: bool = False,
 ) -> Image.Image:
-    """Color the pixels of an RGB image (H, W, 3) by class, outlined, with a legend.
+    """Color the pixels of an image by class, with outlines and a legend.
 
-    The legend lists the classes of the mask (H, W), the largest first; if steady, all
-    classes in their own order.
+    Args:
+        image: RGB, uint8 (H, W, 3).
+        mask: Index of the class, uint8 (H, W).
+        classes: Names of the classes.
+        palette: Their colors, RGB, uint8 (classes, 3).
+        opacity: Of the colors, from 0 to 1. Outlines are opaque.
+        steady: List all classes in their own order, for the frames of a video.
+            Otherwise those of the mask, the largest first.
+
+    Returns:
+        The overlay. Images below 320 pixels are enlarged, those above 4096 reduced.
     """
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
     painted = np.array(_fit(Image.fromarray(image), Image.Resampling.BICUBIC))
@@ -42,7 +51,13 @@ def draw_segmentation(
 def draw_classification(
     image: np.ndarray, names: Sequence[str], scores: Sequence[float]
 ) -> Image.Image:
-    """Write the best classes of an RGB image (H, W, 3) beside it, with bars."""
+    """Write the best classes of an image beside it, with bars.
+
+    Args:
+        image: RGB, uint8 (H, W, 3).
+        names: Names of the classes, the best first.
+        scores: Their probabilities.
+    """
     rows = [(name, score, _BLUE) for name, score in zip(names, scores, strict=True)]
     painted = np.asarray(_fit(Image.fromarray(image), Image.Resampling.BICUBIC))
     return _add_panel(painted, rows, bars=True)
@@ -107,7 +122,8 @@ def _add_panel(
     fitting = max((len(image) - unit) // step, 1)
     columns = min(-(-len(rows) // fitting), 3)
     if len(rows) > columns * fitting:
-        rows = [*rows[: columns * fitting - 1], ('and more', 0.0, None)]
+        shown = columns * fitting - 1
+        rows = [*rows[:shown], (f'and {len(rows) - shown} more', 0.0, None)]
     name_width = max([int(font.getlength(name)) for name, _, _ in rows], default=0)
     width = unit * 7 + name_width
     panel = Image.new('RGB', (width * columns + unit, len(image)), 'white')
