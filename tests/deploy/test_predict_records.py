@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from volo.deploy.predict_records import LINES_NAME, Part, check_settings, merge_parts
+from volo.deploy.predict_records import (
+    LINES_NAME,
+    Part,
+    check_settings,
+    merge_parts,
+    remove_partial_files,
+)
 from volo.errors import ConfigError
 
 
@@ -62,6 +68,17 @@ def test_lines_that_are_not_complete_are_dropped(tmp_path):
     (tmp_path / gone['mask']).unlink()
     assert merge_parts(tmp_path, ['mask']) == {'whole': 'whole'}
     assert sources(tmp_path) == ['whole']
+
+
+def test_files_that_a_kill_left_are_removed(tmp_path):
+    left = tmp_path / 'masks/.a.png.123.partial', tmp_path / 'overlays/.b.partial.mp4'
+    for path in left:
+        path.parent.mkdir()
+        path.touch()
+    write(tmp_path, 0, line(tmp_path, 'a'))
+    remove_partial_files(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert (tmp_path / 'masks/a').exists()
 
 
 def test_lines_of_other_sources_stay_in_front(tmp_path):

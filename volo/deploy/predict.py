@@ -20,7 +20,7 @@ from volo.errors import ConfigError, some
 from volo.files import describe_write_error, write_atomically
 
 from .predict_outputs import OutputError, OutputOptions, Outputs
-from .predict_records import check_settings, merge_parts
+from .predict_records import check_settings, merge_parts, remove_partial_files
 from .predict_run import Run, RunOptions, printable
 from .predictions import Predictor
 from .sources import Item, find_items, name_outputs
@@ -93,7 +93,7 @@ def predict_sources(
     with _lock(outputs) if rank == 0 else contextlib.nullcontext():
         plan: list[Any] = [None, None]
         if rank == 0:
-            plan = list(_plan(predictor, sources, writer))
+            plan = list(_plan(predictor, sources, writer, options))
         broadcast_object_list(plan)
         todo, order = plan
         run = Run(predictor, writer, options)
@@ -116,13 +116,18 @@ def predict_sources(
 
 
 def _plan(
-    predictor: Predictor, sources: Sequence[str], writer: Outputs
+    predictor: Predictor,
+    sources: Sequence[str],
+    writer: Outputs,
+    options: RunOptions,
 ) -> tuple[list[Item], list[str]]:
     """Return what is left to do, and the order of all sources."""
     folder = writer.options.folder
     items = find_items(sources, skip=folder)
     with _readable_write_errors(writer.options):
-        check_settings(folder, predictor.settings)
+        frames = {'choice of --max-frames': str(options.max_frames)}
+        check_settings(folder, predictor.settings | frames)
+        remove_partial_files(folder)
         finished = merge_parts(folder, writer.keys)
     taken = {name: source for source, name in finished.items()}
     # A camera never shows the same again.

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from volo.errors import ConfigError
-from volo.files import atomic_path, write_atomically
+from volo.files import PARTIAL_SUFFIX, atomic_path, write_atomically
 
 #: The file with all lines.
 LINES_NAME = 'predictions.jsonl'
 
 #: The file with what the predictions were made with.
 SETTINGS_NAME = 'settings.json'
+
+#: The files of single processes.
+_PARTS = 'predictions.part*.jsonl'
 
 
 class Part:
@@ -76,6 +79,20 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a run that was killed had not finished writing.
+
+    Args:
+        folder: Folder of the predictions. No other run may be writing into it.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    if any(folder.glob(_PARTS)):  # else the last run ended, and searching takes time
+        for path in folder.rglob(f'.*{PARTIAL_SUFFIX}*'):
+            path.unlink()
+
+
 def merge_parts(
     folder: Path, outputs: Sequence[str], order: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -96,7 +113,7 @@ def merge_parts(
         OSError: The file cannot be written.
     """
     path = folder / LINES_NAME
-    parts = sorted(folder.glob('predictions.part*.jsonl'))
+    parts = sorted(folder.glob(_PARTS))
     names: dict[str, str] = {}
     places: dict[str, tuple[Path, int]] = {}
     dropped = False

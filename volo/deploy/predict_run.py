@@ -35,7 +35,7 @@ from .sources import Item
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How the work is done; the predictions do not depend on it.
+    """How the work is done.
 
     Attributes:
         batch_size: Images per process and batch, at most.
