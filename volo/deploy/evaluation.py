@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,9 +216,10 @@ def compare_metrics(
     lines = [f'{"metric":<24}{name}{"PyTorch":>12}{"difference":>12}']
     for metric, value in exported.items():
         other = pytorch.get(metric)
-        if isinstance(value, (int, float)) and isinstance(other, (int, float)):
+        if isinstance(value, Real) and isinstance(other, Real):
+            ours, theirs = float(value), float(other)
             lines.append(
-                f'{metric:<24}{value:>{len(name)}.2f}{other:>12.2f}'
-                f'{value - other:>+12.2f}'
+                f'{metric:<24}{ours:>{len(name)}.2f}{theirs:>12.2f}'
+                f'{ours - theirs:>+12.2f}'
             )
     return '\n'.join(lines)

@@ -93,7 +93,8 @@ def export(
     model, dataset_meta = load_model(cfg, checkpoint)
     images = find_images(cfg, options.images)
     difference, equal = TOLERANCES[options.dtype]
-    limits = (options.tolerance or difference, equal)
+    if options.tolerance is not None:
+        difference = options.tolerance
     half = options.dtype == 'float16'
     size, logits = _settle(cfg, model, options)
     exported = {}
@@ -118,7 +119,7 @@ def export(
                 lambda path: measure_parity(
                     open_exported(path), model, make_batches(images, size)
                 ),
-                limits,
+                (difference, equal),
             )
             _write_labels(path, metadata)
         except OSError as error:
