@@ -16,7 +16,7 @@ from volo.errors import ConfigError
 
 from .loading import class_names, load_model
 from .metadata import hash_weights
-from .predict_pipeline import Pipeline, test_dataset
+from .predict_pipeline import Pipeline, dataset_config
 from .predict_segmentor import TorchSegmentor
 from .predict_torch import TorchClassifier
 from .predictions import default_palette
@@ -54,7 +54,7 @@ def build_torch_predictor(
         pipeline = Pipeline(cfg, tta)
     settings = {
         'checkpoint': hash_weights(model.state_dict()),
-        'config': repr([cfg.model, test_dataset(cfg).get('pipeline')]),
+        'config': repr([cfg.model, dataset_config(cfg).get('pipeline')]),
         'choice of --amp or --tta': f'{amp}, {tta}',
     }
     if isinstance(model, ImageClassifier):

@@ -33,7 +33,7 @@ class Pipeline:
     def __init__(self, cfg: Config, tta: bool = False) -> None:
         if tta and not ('tta_pipeline' in cfg and 'tta_model' in cfg):
             raise ConfigError(f'--tta: {cfg.filename} has no tta_model and pipeline')
-        transforms = cfg.tta_pipeline if tta else test_dataset(cfg).get('pipeline')
+        transforms = cfg.tta_pipeline if tta else dataset_config(cfg).get('pipeline')
         if not transforms:
             raise ConfigError(f'{cfg.filename}: no pipeline in test_dataloader.dataset')
         first, *rest = _without_annotations(transforms)
@@ -112,7 +112,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition('\n')[0] or type(error).__name__
 
 
-def test_dataset(cfg: Config) -> Mapping[str, Any]:
+def dataset_config(cfg: Config) -> Mapping[str, Any]:
     """Return the innermost dataset of a config's ``test_dataloader``."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     dataset = loader.get('dataset') or {}
@@ -126,7 +126,7 @@ def _without_annotations(transforms: Sequence[Any]) -> list[Any]:
     kept: list[Any] = []
     for transform in transforms:
         if isinstance(transform, Mapping):
-            if transform['type'] in _OF_ANNOTATIONS:
+            if str(transform['type']).rpartition('.')[2] in _OF_ANNOTATIONS:
                 continue
             if 'transforms' in transform:
                 inner = _without_annotations(transform['transforms'])
