@@ -68,8 +68,8 @@ def test_a_mistyped_option_is_refused(config, options, message):
             'no key default_hooks.chekpoint. Did you mean checkpoint?',
         ),
         (
-            {'optim_wrapper.optimzer.lr': 2},
-            'optim_wrapper.optimzer. Did you mean optimizer?',
+            {'optim_wrapper.optimizerr.lr': 2},
+            'optim_wrapper.optimizerr. Did you mean optimizer?',
         ),
         (
             {'train_dataloader.batch_sise': 2},

@@ -26,7 +26,7 @@ def test_an_unknown_option_of_a_class_names_its_place():
     [
         (MODELS, dict(type='VOLO', drop_path_rat=0.1), 'drop_path_rate'),
         (MODELS, dict(type='UPerHead', num_clases=2), 'num_classes'),  # of a base
-        (HOOKS, dict(type='LoggerHook', intervall=1), 'interval'),
+        (HOOKS, dict(type='LoggerHook', intervals=1), 'interval'),
     ],
 )
 def test_an_unknown_option_suggests_one_of_the_class(registry, option, near):
