@@ -64,8 +64,8 @@ def test_a_mistyped_option_is_refused(config, options, message):
     ('options', 'message'),
     [
         (
-            {'default_hooks.chekpoint.interval': 2},
-            'no key default_hooks.chekpoint. Did you mean checkpoint?',
+            {'default_hooks.checkpointt.interval': 2},
+            'no key default_hooks.checkpointt. Did you mean checkpoint?',
         ),
         (
             {'optim_wrapper.optimizerr.lr': 2},
