@@ -26,7 +26,7 @@ class DemoOptions:
 
     work_dir: Path = Path('work_dirs/demo')
     data_root: Path = DEFAULT_DATA_ROOT
-    images_per_class: int = 300
+    images_per_class: int = 400
     epochs: int | None = None
     iterations: int | None = None
     check: bool = True
